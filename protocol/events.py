@@ -1,0 +1,295 @@
+"""What happens in a herd, as data.
+
+A worker and the supervisor describe a happening with one of the bodies below; the supervisor
+numbers it, stamps it and sends it to observers as an ``Event``.  Bodies are frozen and
+keyword-only; the ``kind`` on the wire is the tag of the class.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from .states import PhoneState
+
+__all__ = [
+    "Address",
+    "Answered",
+    "AnyBody",
+    "Body",
+    "CallEnded",
+    "CallEvent",
+    "CallPlaced",
+    "CancelOutcome",
+    "CancelResolved",
+    "Confirmed",
+    "EndCause",
+    "Event",
+    "HerdReady",
+    "HerdStarted",
+    "HerdStopping",
+    "IncomingCall",
+    "NurseryDied",
+    "Overflow",
+    "PhoneAdded",
+    "PhoneDied",
+    "PhoneMoved",
+    "PhoneRemoved",
+    "PortSkipped",
+    "Progress",
+    "RtpPairSkipped",
+    "SipTrace",
+    "flatten",
+]
+
+Address: TypeAlias = tuple[str, int]
+
+EndCause: TypeAlias = Literal[
+    "hung_up",  # BYE after an answer, by either side
+    "rejected",  # a final 3xx-6xx, sent or received
+    "busy",  # more calls than the phone takes at once
+    "overflow",  # more calls than may wait for a client
+    "cancelled",
+    "answered_elsewhere",  # CANCEL with Reason: SIP;cause=200 (RFC 3326)
+    "no_answer",  # rang for the whole ring timeout
+    "no_response",  # Timer B
+    "no_ack",  # our 2xx was never acknowledged
+    "unreachable",  # ICMP error
+    "unresolved",  # the host name of the target does not resolve
+    "no_media",  # no RTP port left, or no codec in common
+    "dialog_lost",  # 481 or 408 within the dialog
+    "protocol_error",
+    "stopped",  # the phone was stopped
+    "phone_crashed",
+]
+
+CancelOutcome: TypeAlias = Literal[
+    "already_answered",
+    "answered_then_ended",
+    "cancelled",
+    "already_ended",
+    "cancelled_unconfirmed",
+    "cancelled_no_response",
+    "phone_crashed",
+]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of everything that can happen."""
+
+
+class HerdStarted(Body, frozen=True, kw_only=True, tag="herd_started"):
+    """The supervisor serves its control socket."""
+
+    herd: str
+    pid: int
+
+
+class HerdReady(Body, frozen=True, kw_only=True, tag="herd_ready"):
+    """Every phone of the herd file is READY."""
+
+    phones: int
+    seconds: float
+    """Since the supervisor began to start them."""
+
+
+class HerdStopping(Body, frozen=True, kw_only=True, tag="herd_stopping"):
+    """The herd was told to stop; every phone drains."""
+
+    why: str
+
+
+class NurseryDied(Body, frozen=True, kw_only=True, tag="nursery_died"):
+    """The process that forks phones died; running phones go on, a new nursery is started."""
+
+    pid: int
+    cause: str
+
+
+class PortSkipped(Body, frozen=True, kw_only=True, tag="port_skipped"):
+    """A SIP port of the range was refused by bind and passed over."""
+
+    address: str
+    port: int
+    why: str
+
+
+class PhoneAdded(Body, frozen=True, kw_only=True, tag="phone_added"):
+    """The phone is in the table and owns its port."""
+
+    number: str
+    address: str
+    port: int
+
+
+class PhoneRemoved(Body, frozen=True, kw_only=True, tag="phone_removed"):
+    """The phone is gone from the table and its port is free."""
+
+
+class PhoneMoved(Body, frozen=True, kw_only=True, tag="phone_state"):
+    """The phone's life cycle moved (``protocol.states.PHONE_MOVES``)."""
+
+    state: PhoneState
+    previous: PhoneState
+    why: str = ""
+
+
+class PhoneDied(Body, frozen=True, kw_only=True, tag="phone_died"):
+    """A phone's process ended without having been told to: the death record."""
+
+    cause: str
+    """``exit code 3``, ``SIGSEGV``, ``SIGKILL (perhaps out of memory)`` or ``unknown``."""
+    uptime: float
+    """Seconds since the process was started."""
+    state: PhoneState
+    """The state it died in."""
+    calls: tuple[str, ...]
+    """The calls that were up or being set up, now ended with cause ``phone_crashed``."""
+    next_action: str
+
+
+class CallPlaced(Body, frozen=True, kw_only=True, tag="placed"):
+    """The INVITE of an outgoing call is on its way."""
+
+    call: str
+    target: str
+    """What the client asked for: a phone's name or number, or a SIP URI."""
+    sip_call_id: str
+    request_uri: str
+    next_hop: Address
+
+
+class IncomingCall(Body, frozen=True, kw_only=True, tag="incoming"):
+    """A new INVITE that this phone may answer; it has been answered 180."""
+
+    call: str
+    """From the worker the key of the leg in its process (``i1`` …), to clients the call id."""
+    sip_call_id: str
+    from_uri: str
+    from_display: str
+    to_uri: str
+    request_uri: str
+    source: Address
+
+
+class Progress(Body, frozen=True, kw_only=True, tag="progress"):
+    """Caller: a provisional response other than 100.  Repeats of one code are not reported."""
+
+    call: str
+    code: int
+    reason: str
+    early_media: bool
+    """The response carried SDP."""
+
+
+class Answered(Body, frozen=True, kw_only=True, tag="answered"):
+    """Caller: the first 2xx arrived and its ACK is out.  Callee: our 2xx is out."""
+
+    call: str
+    code: int
+    remote_media: Address | None
+    """Where the peer wants its audio; None while its SDP is not known (late offer)."""
+    codec: str
+    """First codec of the answer, e.g. ``PCMU``; empty while not known."""
+
+
+class Confirmed(Body, frozen=True, kw_only=True, tag="confirmed"):
+    """Callee: the ACK to our 2xx arrived."""
+
+    call: str
+
+
+class CancelResolved(Body, frozen=True, kw_only=True, tag="cancel_resolved"):
+    """The one outcome of a cancellation, ``code`` with ``already_ended``."""
+
+    call: str
+    outcome: CancelOutcome
+    code: int | None = None
+
+
+class CallEnded(Body, frozen=True, kw_only=True, tag="ended"):
+    """The leg is over; nothing is reported for this call after it."""
+
+    call: str
+    cause: EndCause
+    by: Literal["local", "remote", "timeout"]
+    code: int | None = None
+    """The final response to the INVITE, where one was sent or received."""
+    reason: str = ""
+    bye_answered: bool | None = None
+    """For a BYE of ours: whether a final response came.  None where we sent no BYE."""
+
+
+class Overflow(Body, frozen=True, kw_only=True, tag="overflow"):
+    """More calls than may wait for a client: this one is answered 486."""
+
+    call: str
+    waiting: int
+
+
+class RtpPairSkipped(Body, frozen=True, kw_only=True, tag="rtp_pair_skipped"):
+    """A stranger holds this RTP pair of the phone's lease."""
+
+    port: int
+    why: str
+
+
+class SipTrace(Body, frozen=True, kw_only=True, tag="sip"):
+    """One SIP message on the wire, for a phone with ``trace: true``."""
+
+    direction: Literal["in", "out"]
+    first_line: str
+    cseq: str
+    sip_call_id: str
+    peer: Address
+    size: int
+    """Bytes of the datagram."""
+
+
+CallEvent: TypeAlias = (
+    IncomingCall | CallPlaced | Progress | Answered | Confirmed | CancelResolved | CallEnded
+)
+AnyBody: TypeAlias = (
+    HerdStarted
+    | HerdReady
+    | HerdStopping
+    | NurseryDied
+    | PortSkipped
+    | PhoneAdded
+    | PhoneRemoved
+    | PhoneMoved
+    | PhoneDied
+    | CallPlaced
+    | IncomingCall
+    | Progress
+    | Answered
+    | Confirmed
+    | CancelResolved
+    | CallEnded
+    | Overflow
+    | RtpPairSkipped
+    | SipTrace
+)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One numbered entry of the herd's event stream."""
+
+    n: int
+    """Number in the herd's one sequence, from 1 without a gap."""
+    t: float
+    """When it happened: seconds on the box's monotonic clock, the same for all phones."""
+    at: float
+    """Wall time of the same moment, seconds since the epoch, for people."""
+    phone: str = ""
+    incarnation: int = 0
+    pid: int = 0
+    body: AnyBody
+
+
+def flatten(event: Event) -> dict[str, Any]:
+    """The event as one flat dictionary of plain values, as ``--json`` prints it."""
+    plain: dict[str, Any] = msgspec.to_builtins(event)
+    body: dict[str, Any] = plain.pop("body")
+    return {k: v for k, v in plain.items() if v not in ("", 0)} | body

@@ -1,0 +1,531 @@
+"""Every message on a ZeroMQ socket of a herd, and the envelope it travels in.
+
+Four directions, each a closed union: a receiver decodes only what may come from there.
+Commands end as ``Done``, ``Refused`` or ``Expired`` with ``reply_to`` set to the command's id;
+sending a command again with the same id does not run it twice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from .events import (
+    Answered,
+    CallEnded,
+    CallPlaced,
+    CancelOutcome,
+    CancelResolved,
+    Confirmed,
+    EndCause,
+    Event,
+    IncomingCall,
+    Progress,
+    RtpPairSkipped,
+    SipTrace,
+)
+from .spec import PhoneSpec
+from .states import CallState, PhoneState
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "AddPhones",
+    "AnswerCall",
+    "AwaitIncoming",
+    "CallInfo",
+    "CallList",
+    "CancelCall",
+    "CancelReport",
+    "ClientMessage",
+    "ClientRequest",
+    "Counters",
+    "Done",
+    "Drain",
+    "Drained",
+    "Envelope",
+    "Events",
+    "Exit",
+    "Expired",
+    "GetHerd",
+    "HangUpCall",
+    "Happened",
+    "Hello",
+    "HerdInfo",
+    "Leave",
+    "ListCalls",
+    "ListPhones",
+    "LogLine",
+    "Message",
+    "Missed",
+    "PhoneInfo",
+    "PhoneList",
+    "PlaceCall",
+    "Ready",
+    "Refused",
+    "RejectCall",
+    "RemovePhones",
+    "ResetPhones",
+    "RestartPhones",
+    "Snapshot",
+    "StartPhones",
+    "StopHerd",
+    "StopPhones",
+    "StopReport",
+    "StopReports",
+    "Subscribe",
+    "SupervisorToClient",
+    "SupervisorToWorker",
+    "Unsubscribe",
+    "Welcome",
+    "Withdraw",
+    "WorkerMessage",
+]
+
+PROTOCOL_VERSION = 1
+
+
+def _tag(name: str) -> str:
+    """``PlaceCall`` → ``place_call``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_tag):
+    """Base of all messages."""
+
+
+# --- commands about one call, the same words on both hops ---------------------------------------
+
+
+class PlaceCall(Message, frozen=True, kw_only=True):
+    """Place a call from ``phone``; done with CallInfo once the INVITE is under way."""
+
+    phone: str
+    target: str
+    """Client: a phone's name or number, or a SIP URI.  Worker: always a SIP URI."""
+    call: str = ""
+    """Set by the supervisor."""
+    dialled: str = ""
+    """Set by the supervisor: the target as the client gave it."""
+    ring_timeout: float | None = None
+    """Seconds until the caller gives up; None is the phone's own."""
+    detached: bool = False
+    """The call outlives the client that placed it."""
+
+
+class AnswerCall(Message, frozen=True, kw_only=True):
+    """Answer a ringing incoming call with 200."""
+
+    call: str
+    detached: bool = False
+
+
+class RejectCall(Message, frozen=True, kw_only=True):
+    """Answer a ringing incoming call with a final 3xx-6xx."""
+
+    call: str
+    code: int = 486
+    reason: str = ""
+
+
+class CancelCall(Message, frozen=True, kw_only=True):
+    """Cancel an outgoing call; done with CancelReport once the outcome is known."""
+
+    call: str
+
+
+class HangUpCall(Message, frozen=True, kw_only=True):
+    """End a call whatever its state: BYE, CANCEL or 480."""
+
+    call: str
+
+
+# --- supervisor to worker ------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """The worker is the phone's one process: it may adopt the socket and serve."""
+
+    spec: PhoneSpec
+    host: str
+    """Host for Via, Contact and SDP."""
+    port: int
+    """Port for Via and Contact."""
+    rtp_first: int
+    """First port of the phone's RTP lease (even)."""
+    rtp_pairs: int
+
+
+class Drain(Message, frozen=True, kw_only=True):
+    """End every call, refuse new ones with 503, then say Drained and exit 0."""
+
+
+class Exit(Message, frozen=True, kw_only=True):
+    """Nobody awaits this process: exit without touching the socket."""
+
+    why: str
+
+
+SupervisorToWorker: TypeAlias = (
+    Welcome | PlaceCall | AnswerCall | RejectCall | CancelCall | HangUpCall | Drain | Exit
+)
+
+# --- worker to supervisor ------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First message of a worker."""
+
+    pid: int
+    token: str
+    """The secret the supervisor gave this incarnation when it asked for the fork."""
+
+
+class Ready(Message, frozen=True, kw_only=True):
+    """The socket is adopted and served."""
+
+
+class Happened(Message, frozen=True, kw_only=True):
+    """Something for the event stream; ``t`` is the worker's monotonic clock."""
+
+    t: float
+    body: (
+        CallPlaced
+        | IncomingCall
+        | Progress
+        | Answered
+        | Confirmed
+        | CancelResolved
+        | CallEnded
+        | RtpPairSkipped
+        | SipTrace
+    )
+
+
+class Counters(Message, frozen=True, kw_only=True):
+    """Running totals of this incarnation, sent when they changed, at most once a second."""
+
+    values: dict[str, int]
+
+
+class LogLine(Message, frozen=True, kw_only=True):
+    """One structured log line of a worker."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    event: str
+    fields: dict[str, str | int | float | bool | None]
+
+
+class Drained(Message, frozen=True, kw_only=True):
+    """Every call is over; the process exits now."""
+
+    unanswered_byes: tuple[str, ...] = ()
+
+
+# --- client to supervisor ------------------------------------------------------------------------
+
+
+class GetHerd(Message, frozen=True, kw_only=True):
+    """Done with HerdInfo."""
+
+
+class ListPhones(Message, frozen=True, kw_only=True):
+    """Done with PhoneList; no names means all."""
+
+    which: tuple[str, ...] = ()
+
+
+class ListCalls(Message, frozen=True, kw_only=True):
+    """Done with CallList: calls that are not over, or those named (also recently ended ones)."""
+
+    which: tuple[str, ...] = ()
+
+
+class AddPhones(Message, frozen=True, kw_only=True):
+    """Create and start phones, all or none; done with PhoneList when all are READY."""
+
+    specs: tuple[PhoneSpec, ...]
+
+
+class RemovePhones(Message, frozen=True, kw_only=True):
+    """Stop phones and forget them; done with StopReports."""
+
+    which: tuple[str, ...]
+
+
+class StartPhones(Message, frozen=True, kw_only=True):
+    """Start stopped or failed phones on their old ports; done with PhoneList."""
+
+    which: tuple[str, ...] = ()
+
+
+class StopPhones(Message, frozen=True, kw_only=True):
+    """Stop phones; done with StopReports when processes are gone and ports can be bound."""
+
+    which: tuple[str, ...] = ()
+    now: bool = False
+    """Do not wait for answers: one BYE or CANCEL, then exit."""
+
+
+class RestartPhones(Message, frozen=True, kw_only=True):
+    """Stop and start; done with PhoneList when READY again."""
+
+    which: tuple[str, ...] = ()
+
+
+class ResetPhones(Message, frozen=True, kw_only=True):
+    """FAILED phones become STOPPED and forget their failure; done with PhoneList."""
+
+    which: tuple[str, ...] = ()
+
+
+class StopHerd(Message, frozen=True, kw_only=True):
+    """Stop every phone and the supervisor; done with StopReports, then the process exits."""
+
+    now: bool = False
+
+
+class AwaitIncoming(Message, frozen=True, kw_only=True):
+    """Take the next incoming call of these phones (all if none); done with CallInfo.
+
+    Each call goes to exactly one waiter, the one that has waited longest.
+    """
+
+    which: tuple[str, ...] = ()
+
+
+class Withdraw(Message, frozen=True, kw_only=True):
+    """Give up an AwaitIncoming; the waiter is answered Expired unless it was served."""
+
+    request: int
+
+
+class Subscribe(Message, frozen=True, kw_only=True):
+    """Done with Snapshot, then Events.  A new Subscribe replaces the old one."""
+
+    after: int | None = None
+    """Resume behind this number; None is from now on."""
+    phones: tuple[str, ...] = ()
+    """Only events of these phones; none means all."""
+    own: bool = False
+    """Only events of calls that belong to this client."""
+
+
+class Unsubscribe(Message, frozen=True, kw_only=True):
+    """No more Events."""
+
+
+class Leave(Message, frozen=True, kw_only=True):
+    """The client goes: as if its process had died."""
+
+
+ClientRequest: TypeAlias = (
+    GetHerd
+    | ListPhones
+    | ListCalls
+    | AddPhones
+    | RemovePhones
+    | StartPhones
+    | StopPhones
+    | RestartPhones
+    | ResetPhones
+    | StopHerd
+    | PlaceCall
+    | AnswerCall
+    | RejectCall
+    | CancelCall
+    | HangUpCall
+    | AwaitIncoming
+    | Withdraw
+    | Subscribe
+    | Unsubscribe
+    | Leave
+)
+
+# --- what a command may be done with -------------------------------------------------------------
+
+
+class CallInfo(Message, frozen=True, kw_only=True):
+    """One call leg as the supervisor knows it."""
+
+    call: str
+    phone: str
+    direction: Literal["out", "in"]
+    state: CallState
+    sip_call_id: str = ""
+    from_uri: str = ""
+    from_display: str = ""
+    to_uri: str = ""
+    target: str = ""
+    codec: str = ""
+    started: float
+    """Monotonic time the leg began."""
+    answered: float | None = None
+    ended: float | None = None
+    cause: EndCause | None = None
+    code: int | None = None
+    """The last response code to the INVITE, provisional or final."""
+    reason: str = ""
+    by: str = ""
+    bye_answered: bool | None = None
+    cancel_outcome: CancelOutcome | None = None
+
+
+class CallList(Message, frozen=True, kw_only=True):
+    """Calls, oldest first."""
+
+    calls: tuple[CallInfo, ...]
+
+
+class PhoneInfo(Message, frozen=True, kw_only=True):
+    """One phone as ``ps`` and ``show`` present it."""
+
+    name: str
+    number: str
+    state: PhoneState
+    activity: str
+    """``idle``, ``ringing`` or ``in call: N``; empty unless READY or DRAINING."""
+    address: str
+    port: int
+    pid: int = 0
+    incarnation: int = 0
+    restarts: int = 0
+    uptime: float = 0.0
+    """Seconds since the running process was started."""
+    why: str = ""
+    """For FAILED: the cause."""
+    calls: tuple[str, ...] = ()
+    waiting: int = 0
+    """Calls that wait for a client."""
+    rtp_first: int = 0
+    rtp_pairs: int = 0
+    counters: dict[str, int] = {}
+    spec: PhoneSpec
+
+
+class PhoneList(Message, frozen=True, kw_only=True):
+    """Phones in the order of their creation."""
+
+    phones: tuple[PhoneInfo, ...]
+
+
+class HerdInfo(Message, frozen=True, kw_only=True):
+    """The herd at one moment."""
+
+    herd: str
+    pid: int
+    nursery_pid: int
+    version: str
+    uptime: float
+    states: dict[str, int]
+    """Number of phones by state."""
+    calls: int
+    clients: int
+    counters: dict[str, float]
+    """``ports_allocated``, ``port_allocation_failures``, ``port_allocation_mean_ms``,
+    ``phones_started``, ``phone_restarts``, ``client_garbage``, ``worker_garbage`` …"""
+
+
+class StopReport(Message, frozen=True, kw_only=True):
+    """How one phone went."""
+
+    phone: str
+    how: Literal["not_running", "drained", "terminated", "killed", "died", "stuck"]
+    seconds: float
+    unanswered_byes: tuple[str, ...] = ()
+
+
+class StopReports(Message, frozen=True, kw_only=True):
+    """How each phone went."""
+
+    reports: tuple[StopReport, ...]
+
+
+class CancelReport(Message, frozen=True, kw_only=True):
+    """The outcome of CancelCall."""
+
+    call: str
+    outcome: CancelOutcome
+    code: int | None = None
+
+
+class Snapshot(Message, frozen=True, kw_only=True):
+    """The state behind event ``n``; every later event follows as Events."""
+
+    n: int
+    phones: tuple[PhoneInfo, ...]
+    calls: tuple[CallInfo, ...]
+
+
+Result: TypeAlias = (
+    CallInfo | CallList | PhoneList | HerdInfo | StopReports | CancelReport | Snapshot | None
+)
+
+# --- replies, both hops --------------------------------------------------------------------------
+
+
+class Done(Message, frozen=True, kw_only=True):
+    """The command was carried out."""
+
+    result: Result = None
+
+
+class Refused(Message, frozen=True, kw_only=True):
+    """The command was not carried out and changed nothing."""
+
+    reason: str
+    """One word for programs: ``no_such_phone``, ``no_such_call``, ``cancelled`` …"""
+    message: str
+    """One line for people: what, where, the remedy."""
+    wanted: str = ""
+    """The phone or call that was not found."""
+    near: tuple[str, ...] = ()
+    """Names that resemble the one that was not found."""
+
+
+class Expired(Message, frozen=True, kw_only=True):
+    """The command's deadline passed first."""
+
+    message: str = ""
+
+
+class Events(Message, frozen=True, kw_only=True):
+    """Consecutive events of the subscription."""
+
+    events: tuple[Event, ...]
+
+
+class Missed(Message, frozen=True, kw_only=True):
+    """This client read too slowly: events ``first`` to ``last`` were dropped for it."""
+
+    first: int
+    last: int
+
+
+WorkerMessage: TypeAlias = (
+    Hello | Ready | Happened | Counters | LogLine | Drained | Done | Refused
+)
+ClientMessage: TypeAlias = ClientRequest
+SupervisorToClient: TypeAlias = Done | Refused | Expired | Events | Missed
+
+B = TypeVar("B")
+
+
+class Envelope(msgspec.Struct, Generic[B], frozen=True, kw_only=True, array_like=True):
+    """What every message travels in."""
+
+    version: int = PROTOCOL_VERSION
+    id: int
+    """Number of this message at its sender; a command sent again keeps it."""
+    reply_to: int = 0
+    phone: str = ""
+    incarnation: int = 0
+    seq: int = 0
+    """Counts the messages of one link and direction from 1; a gap means loss."""
+    timeout: float | None = None
+    """Seconds the sender waits for the command's end; None for ever."""
+    body: B
+
+
+AnyEnvelope: TypeAlias = Envelope[Any]

@@ -1,0 +1,336 @@
+"""What a herd and its phones are to be: the model of a herd file, and of a phone added later.
+
+Every struct checks itself when it is made, by hand or by decoding a message, so one that is wrong
+in itself can't exist. What only the machine can tell (is the address local, is the port free) is
+found out by whoever binds. All durations are seconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+__all__ = [
+    "DEFAULT_CALL_LIMIT",
+    "Conflict",
+    "HerdPorts",
+    "HerdSpec",
+    "OnIncoming",
+    "PhoneSpec",
+    "PortRange",
+    "conflicts",
+    "split_advertise",
+]
+
+#: Calls that a phone with audio takes at the same time unless `max_calls` says otherwise.
+DEFAULT_CALL_LIMIT = 2
+
+_MAX_PORT = 65535
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# The user part of RFC 3261 (25.1), as far as it needs no %-escape in anybody's parser.
+_NUMBER = re.compile(r"[A-Za-z0-9+*._-]{1,64}")
+_HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+
+
+# Checks of one value each. They raise ValueError with what was expected and leave out the value:
+# it may come from the environment, and the reader of a herd file shows it as the file has it.
+
+
+def check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "expected 1 to 64 of the characters A-Z a-z 0-9 . _ - that begin with a letter or digit"
+        )
+
+
+def check_number(number: str) -> None:
+    if not _NUMBER.fullmatch(number):
+        raise ValueError("expected 1 to 64 of the characters A-Z a-z 0-9 + * . _ -")
+
+
+def check_display_name(text: str) -> None:
+    if not text.isprintable():
+        raise ValueError("expected text without line breaks and control characters")
+
+
+def check_address(address: str) -> None:
+    """Numeric IPv4 or a host name, by syntax alone."""
+    if ":" in address:
+        raise ValueError("IPv6 is not supported yet, expected an IPv4 address or a host name")
+    labels = address.removesuffix(".").split(".")
+    if labels[-1].isdecimal():  # a top-level domain is never all digits, so this is no host name
+        try:
+            ipaddress.IPv4Address(address)
+        except ValueError:
+            raise ValueError("not an IPv4 address, expected one such as 192.0.2.10") from None
+    elif len(address) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("expected an IPv4 address or a host name")
+
+
+def split_advertise(advertise: str) -> tuple[str, int | None]:
+    """Host and port of `host[:port]`; the port is None where there is none.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    host, colon, digits = advertise.partition(":")
+    if ":" in digits:
+        raise ValueError("IPv6 is not supported yet, expected HOST or HOST:PORT")
+    check_address(host)
+    if host == "0.0.0.0":
+        raise ValueError("expected an address that others can send to, not 0.0.0.0")
+    if not colon:
+        return host, None
+    if not re.fullmatch("[1-9][0-9]{0,4}", digits) or int(digits) > _MAX_PORT:
+        raise ValueError(f"expected a port from 1 to {_MAX_PORT} after the colon")
+    return host, int(digits)
+
+
+def check_advertise(advertise: str) -> None:
+    split_advertise(advertise)
+
+
+def check_port(port: int) -> None:
+    if not 0 <= port <= _MAX_PORT:
+        raise ValueError(f"expected a port from 1 to {_MAX_PORT}, or 0 for any free one")
+
+
+def check_reject(code: int) -> None:
+    if not 300 <= code <= 699:
+        raise ValueError("expected a SIP status from 300 to 699")
+
+
+def check_max_calls(calls: int) -> None:
+    if calls < 1:
+        raise ValueError("expected 1 or more")
+
+
+def check_not_negative(value: float) -> None:
+    if not value >= 0:  # also false for NaN
+        raise ValueError("expected 0 or more")
+
+
+def check_ring_timeout(seconds: float) -> None:
+    if not seconds > 0:
+        raise ValueError("expected more than 0 seconds")
+
+
+def check_rtp_range(ports: PortRange) -> None:
+    if ports.first % 2:
+        raise ValueError("expected an even first port: RTP takes even ports, RTCP the next odd one")
+    if ports.last == ports.first:
+        raise ValueError("expected at least two ports: RTP and RTCP take one each")
+
+
+def _check(field: str, check: Callable[[Any], None], value: object) -> None:
+    """`check`, with the field and its value named in the error."""
+    try:
+        check(value)
+    except ValueError as error:
+        raise ValueError(f"{field} {value!r}: {error}") from None
+
+
+class OnIncoming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a phone does by itself with an incoming call: exactly one of answer, reject, ring.
+
+    Attributes:
+        answer_after: answer so many seconds after the INVITE.
+        reject: answer with this SIP status, 300 to 699.
+        ring: ring and do nothing else, until the caller or `ring_timeout` ends it.
+        hang_up_after: with `answer_after`: hang up so many seconds after the answer.
+    """
+
+    answer_after: float | None = None
+    reject: int | None = None
+    ring: bool = False
+    hang_up_after: float | None = None
+
+    def __post_init__(self) -> None:
+        chosen = [self.answer_after is not None, self.reject is not None, self.ring]
+        if chosen.count(True) != 1:
+            raise ValueError("expected exactly one of answer_after, reject and ring: true")
+        if self.hang_up_after is not None:
+            if self.answer_after is None:
+                raise ValueError("hang_up_after counts from the answer: it needs answer_after")
+            _check("hang_up_after", check_not_negative, self.hang_up_after)
+        if self.answer_after is not None:
+            _check("answer_after", check_not_negative, self.answer_after)
+        if self.reject is not None:
+            _check("reject", check_reject, self.reject)
+
+
+class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One phone.
+
+    Attributes:
+        name: what people call it; unique in the herd, among names and numbers.
+        number: user part of its SIP address, likewise unique. "" becomes the name.
+        display_name: the text beside its address in From.
+        address: local address of its sockets, numeric IPv4 or a host name.
+        advertise: `host[:port]` that Via, Contact and SDP show instead, for NAT and 0.0.0.0.
+        port: SIP port; None takes the next of the herd's range, 0 any free one.
+        on_incoming: what it does by itself with a call; None leaves calls to clients.
+        media: "none" makes offer and answer but neither sends nor handles media.
+        max_calls: see `call_limit`.
+        ring_timeout: seconds after which a call that nobody answers ends.
+        queue: incoming calls that may wait for a client; the next one gets 486.
+        match_user: answer 404 to an INVITE whose user part is not `number`.
+        trace: an event for every SIP message.
+    """
+
+    name: str
+    number: str = ""
+    display_name: str = ""
+    address: str = "127.0.0.1"
+    advertise: str | None = None
+    port: int | None = None
+    on_incoming: OnIncoming | None = None
+    media: Literal["audio", "none"] = "audio"
+    max_calls: int | None = None
+    ring_timeout: float = 60.0
+    queue: int = 4
+    match_user: bool = False
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        _check("name", check_name, self.name)
+        if not self.number:
+            msgspec.structs.force_setattr(self, "number", self.name)
+        _check("number", check_number, self.number)
+        _check("display_name", check_display_name, self.display_name)
+        _check("address", check_address, self.address)
+        if self.advertise is not None:
+            _check("advertise", check_advertise, self.advertise)
+        elif self.address == "0.0.0.0":
+            raise ValueError("address 0.0.0.0 can't be shown to others: it needs advertise")
+        if self.port is not None:
+            _check("port", check_port, self.port)
+        if self.media not in ("audio", "none"):
+            raise ValueError(f"media {self.media!r}: expected audio or none")
+        if self.max_calls is not None:
+            _check("max_calls", check_max_calls, self.max_calls)
+        _check("ring_timeout", check_ring_timeout, self.ring_timeout)
+        _check("queue", check_not_negative, self.queue)
+
+    @property
+    def call_limit(self) -> int | None:
+        """Calls at the same time; above it 486. None: any number, the default without media."""
+        if self.max_calls is None and self.media == "audio":
+            return DEFAULT_CALL_LIMIT
+        return self.max_calls
+
+
+class PortRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ports from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= _MAX_PORT or not 1 <= self.last <= _MAX_PORT:
+            raise ValueError(f"expected ports from 1 to {_MAX_PORT}")
+        if self.first > self.last:
+            raise ValueError("upside down: the first port is above the last")
+
+    @classmethod
+    def parse(cls, text: str) -> PortRange:
+        """The range written as `5060-7058`.
+
+        Raises:
+            ValueError: it is not written so, out of range, or upside down.
+        """
+        match = re.fullmatch(r"([0-9]{1,6})\s*-\s*([0-9]{1,6})", text.strip())
+        if match is None:
+            raise ValueError("expected FIRST-LAST, such as 5060-7058")
+        return cls(int(match[1]), int(match[2]))
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+class HerdPorts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ranges that phones get their ports from."""
+
+    sip: PortRange = PortRange(5060, 7058)
+    rtp: PortRange = PortRange(20000, 29999)
+
+    def __post_init__(self) -> None:
+        _check("rtp", check_rtp_range, self.rtp)
+
+
+class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A herd: what a herd file says, with templates and the environment filled in.
+
+    Attributes:
+        herd: its name; a second herd on the same box needs another one.
+        ports: ranges for SIP and RTP.
+        port_retries: how many ports in a row may be in use, and be skipped, for one phone.
+        strict_ports: refuse to start instead of skipping a port that is in use.
+        phones: in the order of the file.
+    """
+
+    herd: str = "default"
+    ports: HerdPorts = HerdPorts()
+    port_retries: int = 10
+    strict_ports: bool = False
+    phones: tuple[PhoneSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("herd", check_name, self.herd)
+        _check("port_retries", check_not_negative, self.port_retries)
+        for conflict in conflicts(self.phones):
+            raise ValueError(f"phones[{conflict.position}].{conflict.field}: {conflict.reason}")
+
+
+class Conflict(NamedTuple):
+    """One phone claims what an earlier one has."""
+
+    position: int
+    field: str
+    reason: str
+
+
+def conflicts(phones: Sequence[PhoneSpec]) -> Iterator[Conflict]:
+    """All claims of `phones` to a name, number or fixed port that an earlier one has.
+
+    Names and numbers share one space, because a phone is looked up by either.
+    """
+    owners: dict[str, tuple[str, str]] = {}
+    bound: dict[int, dict[str, str]] = {}
+    for index, phone in enumerate(phones):
+        # A number taken from the name, or equal to it, is one claim.
+        claims = {phone.number: "number"} | {phone.name: "name"}
+        for wanted, field in claims.items():
+            if wanted in owners:
+                owner, owned_as = owners[wanted]
+                yield Conflict(
+                    index,
+                    field,
+                    f'{field} "{wanted}" of phone "{phone.name}" is already '
+                    f'the {owned_as} of phone "{owner}"',
+                )
+            else:
+                owners[wanted] = (phone.name, field)
+        if not phone.port:  # None and 0 are no claim
+            continue
+        holders = bound.setdefault(phone.port, {})
+        for address, holder in holders.items():
+            if phone.address == address or "0.0.0.0" in (phone.address, address):
+                yield Conflict(
+                    index,
+                    "port",
+                    f'port {phone.port} of phone "{phone.name}" is already '
+                    f'the port of phone "{holder}" on {address}',
+                )
+                break
+        holders.setdefault(phone.address, phone.name)

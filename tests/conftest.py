@@ -1,0 +1,73 @@
+"""Fixtures of all tests: a runtime directory each, nothing left behind, SIP programs to talk to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from leaks import LeakGuard
+
+# A box under load is no bug: what takes too long is for pytest-timeout to find.
+hypothesis.settings.register_profile("sipherd", deadline=None)
+hypothesis.settings.load_profile("sipherd")
+
+#: Programs of Debian packages that tests with the marker `peers` talk to; each is a fixture.
+PEERS = {"sipp": "sip-tester", "baresip": "baresip-core"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not PEERS.keys().isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("peers")
+
+
+@pytest.fixture
+def runtime_dir() -> Iterator[Path]:
+    """This test's own SIPHERD_RUNTIME_DIR. Short, because a socket's path has at most 107 bytes."""
+    path = Path(tempfile.mkdtemp(dir="/tmp", prefix="sh-"))
+    # Not by monkeypatch: that would be undone only after the guard, with all else a test patches.
+    before = os.environ.get("SIPHERD_RUNTIME_DIR")
+    os.environ["SIPHERD_RUNTIME_DIR"] = str(path)
+    yield path
+    if before is None:
+        os.environ.pop("SIPHERD_RUNTIME_DIR", None)
+    else:
+        os.environ["SIPHERD_RUNTIME_DIR"] = before
+    shutil.rmtree(path, ignore_errors=True)  # the test may have removed it
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(runtime_dir: Path) -> Iterator[None]:
+    """Fails a test that leaves a process, thread, descriptor, UDP port or socket file behind."""
+    guard = LeakGuard(runtime_dir)
+    yield
+    if left := guard.wait():
+        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def sipp() -> str:
+    """Path of SIPp."""
+    return _peer("sipp")
+
+
+@pytest.fixture(scope="session")
+def baresip() -> str:
+    """Path of baresip."""
+    return _peer("baresip")
+
+
+def _peer(program: str) -> str:
+    path = shutil.which(program)
+    if path is not None:
+        return path
+    reason = f"{program} is missing: apt-get install {PEERS[program]}"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,87 @@
+"""The structs of a herd check themselves, however they are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from sipherd.protocol.spec import (
+    HerdPorts,
+    HerdSpec,
+    OnIncoming,
+    PhoneSpec,
+    PortRange,
+    split_advertise,
+)
+
+
+def test_the_number_is_the_name_by_default() -> None:
+    assert PhoneSpec(name="alice").number == "alice"
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ({}, 2),
+        ({"media": "none"}, None),
+        ({"max_calls": 5}, 5),
+        ({"media": "none", "max_calls": 5}, 5),
+    ],
+)
+def test_call_limit(settings: dict[str, Any], limit: int | None) -> None:
+    assert PhoneSpec(name="alice", **settings).call_limit == limit
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "-a"}, "name '-a': expected 1 to 64"),
+        ({"number": "a b"}, "number 'a b': expected 1 to 64"),
+        ({"port": 65536}, "port 65536: expected a port"),
+        ({"address": "::"}, "address '::': IPv6 is not supported yet"),
+        ({"address": "0.0.0.0"}, "needs advertise"),
+        ({"advertise": "a:b"}, "advertise 'a:b': expected a port"),
+        ({"media": "video"}, "media 'video': expected audio or none"),
+        ({"ring_timeout": float("nan")}, "expected more than 0 seconds"),
+    ],
+)
+def test_a_wrong_phone_can_not_be_made(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PhoneSpec(**{"name": "alice"} | settings)
+
+
+def test_a_wrong_phone_can_not_be_received() -> None:
+    with pytest.raises(msgspec.ValidationError, match="expected a port"):
+        msgspec.json.decode(b'{"name": "alice", "port": 70000}', type=PhoneSpec)
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.json.decode(b'{"name": "alice", "prot": 5060}', type=PhoneSpec)
+
+
+def test_a_herd_survives_the_wire() -> None:
+    herd = HerdSpec(
+        ports=HerdPorts(sip=PortRange(6000, 6010)),
+        phones=(PhoneSpec(name="a", on_incoming=OnIncoming(answer_after=1)), PhoneSpec(name="b")),
+    )
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(herd), type=HerdSpec) == herd
+
+
+def test_a_herd_refuses_a_number_used_twice() -> None:
+    with pytest.raises(ValueError, match=r'phones\[1\].number: number "1" of phone "b"'):
+        HerdSpec(phones=(PhoneSpec(name="a", number="1"), PhoneSpec(name="b", number="1")))
+
+
+def test_port_range() -> None:
+    ports = PortRange.parse("5060 - 5064")
+    assert ports == PortRange(5060, 5064)
+    assert (len(ports), str(ports)) == (5, "5060-5064")
+    assert 5060 in ports
+    assert 5064 in ports
+    assert 5065 not in ports
+    assert "5060" not in ports
+
+
+def test_split_advertise() -> None:
+    assert split_advertise("192.0.2.1") == ("192.0.2.1", None)
+    assert split_advertise("pbx.example.org:5070") == ("pbx.example.org", 5070)
