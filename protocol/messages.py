@@ -71,6 +71,7 @@ __all__ = [
     "Snapshot",
     "StartPhones",
     "StopHerd",
+    "StopHow",
     "StopPhones",
     "StopReport",
     "StopReports",
@@ -427,11 +428,21 @@ class HerdInfo(Message, frozen=True, kw_only=True):
     ``phones_started``, ``phone_restarts``, ``client_garbage``, ``worker_garbage`` …"""
 
 
+StopHow: TypeAlias = Literal[
+    "not_running",
+    "drained",  # calls ended, answers received, exit 0
+    "terminated",  # SIGTERM: one BYE or CANCEL for each call
+    "killed",  # SIGKILL
+    "died",  # by itself, on the way
+    "stuck",  # survives SIGKILL: hangs in the kernel
+]
+
+
 class StopReport(Message, frozen=True, kw_only=True):
     """How one phone went."""
 
     phone: str
-    how: Literal["not_running", "drained", "terminated", "killed", "died", "stuck"]
+    how: StopHow
     seconds: float
     unanswered_byes: tuple[str, ...] = ()
 
@@ -503,9 +514,7 @@ class Missed(Message, frozen=True, kw_only=True):
     last: int
 
 
-WorkerMessage: TypeAlias = (
-    Hello | Ready | Happened | Counters | LogLine | Drained | Done | Refused
-)
+WorkerMessage: TypeAlias = Hello | Ready | Happened | Counters | LogLine | Drained | Done | Refused
 ClientMessage: TypeAlias = ClientRequest
 SupervisorToClient: TypeAlias = Done | Refused | Expired | Events | Missed
 

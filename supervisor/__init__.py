@@ -1,0 +1,1 @@
+"""The process that owns ports, phone table, control socket and event stream."""

@@ -1,0 +1,482 @@
+"""What the supervisor decides.  No socket, clock, process or logging in here.
+
+``step(input, now)`` takes one thing that happened (``effects.Input``) and returns what is to be
+done about it, in order; ``tick(now)`` runs the deadlines that have passed.  ``Life`` moves single
+phones, ``Operations`` several at once, ``Switchboard`` has the calls, ``Requests`` the commands
+of clients; this module says who gets what, and how the herd begins and ends.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..protocol.errors import CallNotFound, PhoneNotFound
+from ..protocol.events import HerdReady, HerdStarted, HerdStopping, NurseryDied
+from ..protocol.messages import (
+    AddPhones,
+    AnswerCall,
+    AwaitIncoming,
+    CallList,
+    CancelCall,
+    ClientMessage,
+    Counters,
+    Done,
+    Drained,
+    Envelope,
+    GetHerd,
+    HangUpCall,
+    Happened,
+    Hello,
+    HerdInfo,
+    Leave,
+    ListCalls,
+    ListPhones,
+    PhoneInfo,
+    PhoneList,
+    PlaceCall,
+    Ready,
+    Refused,
+    RejectCall,
+    RemovePhones,
+    ResetPhones,
+    RestartPhones,
+    Snapshot,
+    StartPhones,
+    StopHerd,
+    StopPhones,
+    StopReports,
+    Subscribe,
+    Unsubscribe,
+    Withdraw,
+    WorkerMessage,
+)
+from ..protocol.spec import HerdSpec, PhoneSpec
+from ..protocol.states import PhoneState
+from .effects import (
+    Begin,
+    ClientGone,
+    DeathCause,
+    Effect,
+    Finish,
+    Forked,
+    ForkRefused,
+    FromClient,
+    FromWorker,
+    Input,
+    Log,
+    NurseryGone,
+    ProcessGone,
+    Signal,
+    StopRequested,
+)
+from .events import EventStream
+from .life import AdmissionError, Life
+from .operations import Creation, Operations, Starting, Stopping
+from .phones import Phone, PhoneTable
+from .ports import PortPool, RtpPool
+from .requests import Request, Requests
+from .switchboard import Switchboard
+from .timers import Timers
+
+__all__ = ["EXIT_CONFIGURATION", "EXIT_FAILED", "Core"]
+
+EXIT_CONFIGURATION = 2
+EXIT_FAILED = 4
+
+# What a herd that is being stopped still answers.
+_WHILE_STOPPING = (
+    GetHerd
+    | ListPhones
+    | ListCalls
+    | StopHerd
+    | Subscribe
+    | Unsubscribe
+    | Leave
+    | Withdraw
+    | HangUpCall
+    | CancelCall
+)
+
+
+@dataclass(slots=True)
+class _End:
+    """The herd is being stopped."""
+
+    exit_code: int
+    requests: list[Request]
+
+
+class Core:
+    """The decisions of one supervisor.
+
+    ``token`` makes the secret a worker proves itself with.
+    """
+
+    def __init__(
+        self,
+        spec: HerdSpec,
+        *,
+        ports: PortPool,
+        rtp: RtpPool,
+        events: EventStream,
+        token: Callable[[], str],
+        pid: int,
+        version: str,
+    ) -> None:
+        self.spec = spec
+        self.events = events
+        self.table = PhoneTable()
+        self.counts: Counter[str] = Counter()
+        self.nursery_pid = 0
+        self.clients = 0
+        """Set by the shell, to be told to clients."""
+        self._ports = ports
+        self._pid = pid
+        self._version = version
+        self._effects: list[Effect] = []
+        self._timers = Timers()
+        self._now = 0.0
+        self._began = 0.0
+        self._end: _End | None = None
+        self._life = Life(
+            table=self.table,
+            ports=ports,
+            rtp=rtp,
+            timers=self._timers,
+            events=events,
+            effects=self._effects,
+            token=token,
+            settled=self._settled,
+            lost=self._lost,
+        )
+        self._operations = Operations(self._life)
+        self._requests = Requests(self._timers, self._effects)
+        self._board = Switchboard(
+            table=self.table, life=self._life, requests=self._requests, events=events
+        )
+
+    # -- the shell's side ------------------------------------------------------------------------
+
+    def step(self, input: Input, now: float) -> list[Effect]:
+        """What to do about one input, in order."""
+        self._set_time(now)
+        match input:
+            case FromWorker(route, message):
+                self._from_worker(route, message)
+            case FromClient(client, message):
+                self._from_client(client, message)
+            case ClientGone(client):
+                self._client_gone(client)
+            case Forked() | ForkRefused() | ProcessGone() | DeathCause():
+                self._about_process(input)
+            case NurseryGone(pid, cause):
+                self.events.emit(NurseryDied(pid=pid, cause=cause), now)
+                self._life.nursery_gone()
+            case Begin(phones):
+                self._begin(phones)
+            case StopRequested(why, exit_code):
+                self._stop_herd(why, exit_code, None, quick=self._end is not None)
+        return self._take_effects()
+
+    def tick(self, now: float) -> list[Effect]:
+        """Run every deadline that has passed."""
+        self._set_time(now)
+        self._timers.run(now)
+        return self._take_effects()
+
+    def next_deadline(self) -> float | None:
+        """When ``tick`` is wanted next."""
+        return self._timers.next()
+
+    def _set_time(self, now: float) -> None:
+        self._now = self._life.now = self._board.now = now
+
+    def _take_effects(self) -> list[Effect]:
+        # The list itself is shared with the parts.
+        effects = list(self._effects)
+        self._effects.clear()
+        return effects
+
+    def _settled(self, phone: Phone) -> None:
+        self._operations.settled(phone)
+
+    def _lost(self, phone: Phone) -> tuple[str, ...]:
+        return self._board.lost(phone)
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    def _begin(self, specs: tuple[PhoneSpec, ...]) -> None:
+        self._began = self._now
+        self.events.emit(HerdStarted(herd=self.spec.herd, pid=self._pid), self._now)
+        try:
+            phones = self._life.admit(specs)
+        except AdmissionError as error:
+            self._effects.append(Finish(EXIT_CONFIGURATION, str(error)))
+            return
+        self._operations.create(phones, self._begun)
+
+    def _begun(self, creation: Creation) -> None:
+        if self._end is not None:
+            return
+        if creation.problem:
+            self._effects.append(Finish(EXIT_FAILED, creation.problem))
+            return
+        seconds = round(self._now - self._began, 3)
+        self.events.emit(HerdReady(phones=len(creation.phones), seconds=seconds), self._now)
+
+    def _stop_herd(self, why: str, exit_code: int, request: Request | None, *, quick: bool) -> None:
+        first = self._end is None
+        if self._end is None:
+            self._end = _End(exit_code, [])
+            self.events.emit(HerdStopping(why=why), self._now)
+        if request is not None:
+            self._end.requests.append(request)
+        if first or quick:
+            self._operations.stop(list(self.table), self._stopped, quick=quick)
+
+    def _stopped(self, stopping: Stopping) -> None:
+        assert self._end is not None
+        if self._end.exit_code < 0:
+            return  # the gentle stop and the quick one are over at the same time
+        reports = stopping.in_order()
+        for request in self._end.requests:
+            self._requests.done(request, StopReports(reports=reports))
+        stuck = [report.phone for report in reports if report.how == "stuck"]
+        if stuck:
+            message = f"the processes of these phones survive SIGKILL: {', '.join(stuck)}"
+            self._effects.append(Finish(EXIT_FAILED, message))
+        else:
+            self._effects.append(Finish(self._end.exit_code))
+        self._end.exit_code = -1
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def _about_process(self, input: Forked | ForkRefused | ProcessGone | DeathCause) -> None:
+        phone = self.table.get(input.phone)
+        current = phone is not None and phone.incarnation == input.incarnation
+        match input:
+            case Forked(name, incarnation, pid):
+                if phone and current and phone.state in (PhoneState.STARTING, PhoneState.DRAINING):
+                    self._life.forked(phone, pid)
+                else:
+                    # It came too late: nobody awaits it, and it has not touched the socket.
+                    self._effects.append(Signal(name, incarnation, signal.SIGKILL))
+            case ForkRefused(error=error):
+                if phone and current:
+                    self._life.fork_refused(phone, error)
+            case ProcessGone():
+                # Without a pid its death was concluded from the cause already.
+                if phone and current and phone.pid:
+                    self._life.process_gone(phone)
+            case DeathCause():
+                if phone and current and phone.pid:
+                    self._life.death_cause(phone, input)
+
+    def _from_worker(self, route: bytes, message: Envelope[WorkerMessage]) -> None:
+        if isinstance(message.body, Hello):
+            self._life.hello(route, message, message.body)
+            return
+        phone = self._life.by_route(route)
+        if phone is None or phone.incarnation != message.incarnation:
+            self.counts["worker_strays"] += 1
+            return
+        if message.seq != phone.seq_in + 1:
+            self.counts["worker_gaps"] += 1
+            gap = {"phone": phone.name, "expected": phone.seq_in + 1, "got": message.seq}
+            self._effects.append(Log("warning", "worker_gap", gap))
+        phone.seq_in = message.seq
+        match message.body:
+            case Happened(t=t, body=body):
+                self._board.happened(phone, t, body)
+            case Done() | Refused():
+                self._board.replied(message.reply_to, message.body)
+            case Counters(values=values):
+                phone.counters = values
+            case Ready():
+                self._life.ready(phone)
+            case Drained(unanswered_byes=byes):
+                known = [phone.calls.get(key) for key in byes]
+                names = (call.id if call else key for call, key in zip(known, byes, strict=True))
+                self._life.drained(phone, tuple(names))
+            case _:  # a log line is the shell's
+                pass
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def _client_gone(self, client: bytes) -> None:
+        self.events.unsubscribe(client)
+        self._requests.drop_client(client)
+        self._board.client_gone(client)
+
+    def _from_client(self, client: bytes, message: Envelope[ClientMessage]) -> None:
+        if isinstance(message.body, Leave):
+            self._client_gone(client)
+            return
+        request = self._requests.open(client, message, self._now)
+        if request is None:
+            return
+        if self._end is not None and not isinstance(message.body, _WHILE_STOPPING):
+            why = f"herd {self.spec.herd} is being stopped"
+            self._requests.refuse(request, "herd_stopping", why)
+            return
+        try:
+            self._carry_out(request)
+        except (PhoneNotFound, CallNotFound) as error:
+            self._requests.not_found(request, error)
+
+    def _carry_out(self, request: Request) -> None:
+        """Raises PhoneNotFound and CallNotFound before anything was changed."""
+        match request.body:
+            case PlaceCall() as body:
+                self._board.place(request, body)
+            case AnswerCall() | RejectCall() | CancelCall() | HangUpCall() as body:
+                self._board.command(request, body)
+            case AwaitIncoming() as body:
+                self._board.await_incoming(request, body)
+            case Withdraw(request=id):
+                waiting = self._requests.running(request.client, id)
+                if waiting is not None and isinstance(waiting.body, AwaitIncoming):
+                    self._requests.expire(waiting)
+                self._requests.done(request)
+            case ListPhones(which=which):
+                self._requests.done(request, self._list(self.table.select(which)))
+            case ListCalls(which=which):
+                desk = self._board.desk
+                calls = [desk.find(id) for id in which] if which else list(desk.current())
+                infos = tuple(call.info for call in calls)
+                self._requests.done(request, CallList(calls=infos))
+            case GetHerd():
+                self._requests.done(request, self._herd_info())
+            case Subscribe() as body:
+                self._subscribe(request, body)
+            case Unsubscribe():
+                self.events.unsubscribe(request.client)
+                self._requests.done(request)
+            case _:
+                self._carry_out_on_phones(request)
+
+    def _carry_out_on_phones(self, request: Request) -> None:
+        match request.body:
+            case AddPhones(specs=specs):
+                self._add(request, specs)
+            case StartPhones(which=which):
+                self._start(request, self.table.select(which))
+            case RestartPhones(which=which):
+                phones = self.table.select(which)
+                if not self._refused_draining(request, phones):
+                    over = self._started(request, phones)
+                    self._operations.restart(phones, over)
+            case StopPhones(which=which, now=now):
+                phones = self.table.select(which)
+                self._operations.stop(phones, self._reported(request), quick=now)
+            case RemovePhones(which=which):
+                self._operations.stop(self.table.select(which), self._removed(request))
+            case ResetPhones(which=which):
+                self._reset(request, self.table.select(which))
+            case StopHerd(now=now):
+                self._stop_herd("sipherd stop", 0, request, quick=now)
+            case _:
+                raise AssertionError(f"no handler for {type(request.body).__name__}")
+
+    def _add(self, request: Request, specs: tuple[PhoneSpec, ...]) -> None:
+        try:
+            phones = self._life.admit(specs)
+        except AdmissionError as error:
+            self._requests.refuse(request, error.reason, str(error))
+            return
+
+        def over(creation: Creation) -> None:
+            if creation.problem:
+                self._requests.refuse(request, "start_failed", creation.problem)
+            else:
+                self._requests.done(request, self._list(phones))
+
+        self._operations.create(phones, over)
+
+    def _start(self, request: Request, phones: list[Phone]) -> None:
+        if not self._refused_draining(request, phones):
+            self._operations.start(phones, self._started(request, phones))
+
+    def _refused_draining(self, request: Request, phones: list[Phone]) -> bool:
+        draining = [phone.name for phone in phones if phone.state is PhoneState.DRAINING]
+        if draining:
+            why = f"being stopped right now: {', '.join(draining)}; try again when they are"
+            self._requests.refuse(request, "phone_not_ready", why)
+        return bool(draining)
+
+    def _started(self, request: Request, phones: list[Phone]) -> Callable[[Starting], None]:
+        def over(starting: Starting) -> None:
+            if starting.problems:
+                self._requests.refuse(request, "start_failed", "; ".join(starting.problems))
+            else:
+                self._requests.done(request, self._list(phones))
+
+        return over
+
+    def _reported(self, request: Request) -> Callable[[Stopping], None]:
+        def over(stopping: Stopping) -> None:
+            self._requests.done(request, StopReports(reports=stopping.in_order()))
+
+        return over
+
+    def _removed(self, request: Request) -> Callable[[Stopping], None]:
+        def over(stopping: Stopping) -> None:
+            for phone in stopping.phones:
+                # Not one that survives SIGKILL, was started again, or was removed by another.
+                if phone.state is PhoneState.STOPPED and self.table.get(phone.name) is phone:
+                    self._life.dismiss(phone)
+            self._requests.done(request, StopReports(reports=stopping.in_order()))
+
+        return over
+
+    def _reset(self, request: Request, phones: list[Phone]) -> None:
+        failed = [phone for phone in phones if phone.state is PhoneState.FAILED]
+        for phone in failed:
+            self._life.stop(phone)
+        self._requests.done(request, self._list(phones))
+
+    def _subscribe(self, request: Request, body: Subscribe) -> None:
+        phones = frozenset(self.table.find(word).name for word in body.phones)
+        self.events.subscribe(request.client, phones, body.own, body.after)
+        snapshot = Snapshot(
+            n=self.events.n,
+            phones=self._list(list(self.table)).phones,
+            calls=tuple(call.info for call in self._board.desk.current()),
+        )
+        self._requests.done(request, snapshot)
+
+    # -- what there is ---------------------------------------------------------------------------
+
+    def _info(self, phone: Phone) -> PhoneInfo:
+        return phone.info(self._now, self._board.desk.waiting(phone.name))
+
+    def _list(self, phones: list[Phone]) -> PhoneList:
+        return PhoneList(phones=tuple(self._info(phone) for phone in phones))
+
+    def _herd_info(self) -> HerdInfo:
+        ports = self._ports
+        counters: dict[str, float] = {
+            "ports_allocated": ports.allocated,
+            "port_allocation_failures": ports.failures,
+            "port_allocation_mean_ms": round(
+                1000 * ports.seconds / ports.allocated if ports.allocated else 0.0, 3
+            ),
+            "phones_started": self._life.started,
+            "phone_restarts": self._life.restarts,
+            "client_gaps": self._requests.gaps,
+            **self.counts,
+        }
+        return HerdInfo(
+            herd=self.spec.herd,
+            pid=self._pid,
+            nursery_pid=self.nursery_pid,
+            version=self._version,
+            uptime=self._now - self._began,
+            states=dict(Counter(phone.state.value for phone in self.table)),
+            calls=len(self._board.desk),
+            clients=self.clients,
+            counters=counters,
+        )

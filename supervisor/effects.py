@@ -1,0 +1,184 @@
+"""What goes into the core and what it wants done: plain records, no behaviour.
+
+The shell (``service.py``) makes the inputs out of sockets, pidfds and signals, and carries out
+the effects in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ..protocol.messages import (
+    ClientMessage,
+    Done,
+    Envelope,
+    Expired,
+    Refused,
+    SupervisorToWorker,
+    WorkerMessage,
+)
+from ..protocol.spec import PhoneSpec
+
+__all__ = [
+    "Begin",
+    "ClientGone",
+    "DeathCause",
+    "Effect",
+    "Finish",
+    "ForkRefused",
+    "Forked",
+    "FromClient",
+    "FromWorker",
+    "Input",
+    "Log",
+    "NurseryGone",
+    "ProcessGone",
+    "Signal",
+    "StartProcess",
+    "StopRequested",
+    "ToClient",
+    "ToWorker",
+]
+
+# --- inputs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The control socket is served; start these phones, all or none."""
+
+    phones: tuple[PhoneSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FromClient:
+    client: bytes
+    message: Envelope[ClientMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    """The client's process is dead, or it said Leave."""
+
+    client: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FromWorker:
+    route: bytes
+    message: Envelope[WorkerMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    phone: str
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRefused:
+    """No process could be made."""
+
+    phone: str
+    incarnation: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessGone:
+    """The pidfd is readable: the process is dead, its cause may follow."""
+
+    phone: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeathCause:
+    phone: str
+    incarnation: int
+    exit_code: int | None
+    signal: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NurseryGone:
+    """The nursery died; fork requests it had not answered are lost with it."""
+
+    pid: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """SIGTERM, Ctrl-C or the owner's death; a second one means ``now``."""
+
+    why: str
+    exit_code: int
+
+
+Input: TypeAlias = (
+    Begin
+    | FromClient
+    | ClientGone
+    | FromWorker
+    | Forked
+    | ForkRefused
+    | ProcessGone
+    | DeathCause
+    | NurseryGone
+    | StopRequested
+)
+
+# --- effects ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartProcess:
+    """Ask the nursery for a process that serves the socket ``fd``."""
+
+    phone: str
+    incarnation: int
+    token: str
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to a phone's process."""
+
+    phone: str
+    incarnation: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToWorker:
+    route: bytes
+    message: Envelope[SupervisorToWorker]
+
+
+@dataclass(frozen=True, slots=True)
+class ToClient:
+    client: bytes
+    body: Done | Refused | Expired
+    reply_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str
+    event: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every phone is gone: leave with this exit code, ``message`` for people if it failed."""
+
+    exit_code: int
+    message: str = ""
+
+
+Effect: TypeAlias = StartProcess | Signal | ToWorker | ToClient | Log | Finish

@@ -1,0 +1,468 @@
+"""The life of a phone: admitted, started, welcomed, drained, gone.
+
+Every move of the state machine (``protocol.states.PHONE_MOVES``) happens in ``_move``.  A death
+is known from the pidfd (``process_gone``); its cause comes from the nursery and is waited for at
+most CAUSE_WAIT.  Stopping escalates: message, SIGTERM, SIGKILL, report (DESIGN §8).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ..protocol.events import PhoneAdded, PhoneDied, PhoneMoved, PhoneRemoved, PortSkipped
+from ..protocol.messages import (
+    Drain,
+    Envelope,
+    Exit,
+    Hello,
+    StopHow,
+    SupervisorToWorker,
+    Welcome,
+    WorkerMessage,
+)
+from ..protocol.spec import PhoneSpec, split_advertise
+from ..protocol.states import PHONE_MOVES, PhoneState, check_move
+from .effects import DeathCause, Effect, Log, Signal, StartProcess, ToWorker
+from .events import EventStream
+from .phones import Departure, Phone, PhoneTable
+from .ports import PortError, PortPool, RtpPool, Skip
+from .timers import Timers
+
+__all__ = ["AdmissionError", "Life"]
+
+START_WINDOW = 32
+"""Processes being started at once: enough to keep two cores busy, few enough that the last
+of a thousand is not started long before its turn comes."""
+START_DEADLINE = 10.0
+CAUSE_WAIT = 1.0
+TERM_AFTER = 5.0
+KILL_AFTER = 8.0
+REPORT_AFTER = 10.0
+QUICK_KILL_AFTER = 1.0
+QUICK_REPORT_AFTER = 3.0
+
+
+class AdmissionError(Exception):
+    """Phones can't be created; nothing of them is left."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def describe(exit_code: int | None, number: int | None) -> str:
+    """The cause of a death in words."""
+    if number is not None:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        # Nobody here sends SIGKILL to a phone that was not told to stop.
+        return f"{name} (perhaps out of memory)" if number == signal.SIGKILL else name
+    if exit_code is not None:
+        return f"exit code {exit_code}"
+    return "unknown"
+
+
+class Life:
+    """Moves phones through their states; part of the core, so without socket, clock or process."""
+
+    def __init__(
+        self,
+        *,
+        table: PhoneTable,
+        ports: PortPool,
+        rtp: RtpPool,
+        timers: Timers,
+        events: EventStream,
+        effects: list[Effect],
+        token: Callable[[], str],
+        settled: Callable[[Phone], None],
+        lost: Callable[[Phone], tuple[str, ...]],
+    ) -> None:
+        self.table = table
+        self.ports = ports
+        self.rtp = rtp
+        self.timers = timers
+        self.events = events
+        self.effects = effects
+        self._token = token
+        self._settled = settled
+        self._lost = lost
+        self._routes: dict[bytes, Phone] = {}
+        self._queue: deque[Phone] = deque()
+        self._starting: set[Phone] = set()
+        self.now = 0.0
+        self.started = 0
+        self.restarts = 0
+
+    # -- admission -------------------------------------------------------------------------------
+
+    def admit(self, specs: Sequence[PhoneSpec]) -> list[Phone]:
+        """Reserve and bind all that these phones need, or raise AdmissionError and keep nothing."""
+        wanted = sum(self._pairs(spec) for spec in specs)
+        if not self.rtp.free_after(wanted):
+            raise AdmissionError(
+                "no_rtp_port",
+                f"{len(specs)} phones need {wanted * 2} RTP ports, too many for the range "
+                f"{self.rtp.ports} with {len(self.rtp.ports)}; widen ports.rtp or lower max_calls",
+            )
+        fixed = [spec.port for spec in specs if spec.port]
+        # Fixed ports first, so that nobody gets one by taking the next of the range.
+        order = sorted(range(len(specs)), key=lambda i: (not specs[i].port, i))
+        made: dict[int, Phone] = {}
+        skips: list[Skip] = []
+        try:
+            for index in order:
+                phone, skipped = self._admit(specs[index], fixed)
+                made[index] = phone
+                skips += skipped
+        except (AdmissionError, PortError) as error:
+            for phone in made.values():
+                self._free(phone)
+            raise AdmissionError(error.reason, str(error)) from None
+        for skip in skips:
+            self.events.emit(
+                PortSkipped(address=skip.address, port=skip.port, why=skip.why), self.now
+            )
+        phones = [made[index] for index in range(len(specs))]
+        for phone in phones:
+            self.table.add(phone)
+            self._emit(
+                phone, PhoneAdded(number=phone.spec.number, address=phone.host, port=phone.port)
+            )
+        return phones
+
+    def _admit(self, spec: PhoneSpec, fixed: list[int]) -> tuple[Phone, list[Skip]]:
+        taken = self.table.taken(spec)
+        if taken:
+            raise AdmissionError("duplicate_name", f"phone {spec.name}: {taken}")
+        pairs = self._pairs(spec)
+        first = self.rtp.lease(pairs)
+        if first is None:
+            raise AdmissionError(
+                "no_rtp_port",
+                f"phone {spec.name}: no block of {pairs * 2} RTP ports left in {self.rtp.ports}; "
+                "widen ports.rtp or lower max_calls",
+            )
+        try:
+            binding, skips = self.ports.allocate(spec, keep_free=fixed)
+        except PortError:
+            self.rtp.release(first)
+            raise
+        phone = Phone(
+            spec=spec,
+            host=binding.host,
+            port=binding.port,
+            rtp_first=first,
+            rtp_pairs=pairs,
+            fd=binding.fd,
+        )
+        return phone, skips
+
+    @staticmethod
+    def _pairs(spec: PhoneSpec) -> int:
+        """One RTP/RTCP pair a call; without media one for all."""
+        return 1 if spec.media == "none" else spec.call_limit or 1
+
+    def dismiss(self, phone: Phone) -> None:
+        """Forget a phone without process; its number is free."""
+        self.table.remove(phone)
+        self._free(phone)
+        self._emit(phone, PhoneRemoved())
+
+    def _free(self, phone: Phone) -> None:
+        self._close_socket(phone)
+        self.ports.release(phone.port, rest=phone.used, now=self.now)
+        self.rtp.release(phone.rtp_first)
+
+    def _close_socket(self, phone: Phone) -> None:
+        if phone.fd is not None:
+            self.ports.close(phone.fd)
+            phone.fd = None
+
+    # -- start -----------------------------------------------------------------------------------
+
+    def start(self, phone: Phone) -> None:
+        """From NEW, STOPPED or FAILED to STARTING.  Raises PortError if its port was stolen."""
+        if phone.fd is None:
+            phone.fd = self.ports.bind_again(phone.spec, phone.port).fd
+        self._move(phone, PhoneState.STARTING)
+        phone.why = ""
+        self._queue.append(phone)
+        self._fill_window()
+
+    def _fill_window(self) -> None:
+        while self._queue and len(self._starting) < START_WINDOW:
+            self._ask_for_process(self._queue.popleft())
+
+    def _ask_for_process(self, phone: Phone) -> None:
+        assert phone.fd is not None
+        self._starting.add(phone)
+        if phone.incarnation:
+            phone.restarts += 1
+            self.restarts += 1
+        phone.incarnation += 1
+        phone.token = self._token()
+        phone.route = None
+        phone.pid = 0
+        phone.died_at = None
+        phone.seq_in = phone.seq_out = 0
+        phone.counters = {}
+        phone.forked_at = self.now
+        phone.start_timer = self.timers.at(
+            self.now + START_DEADLINE, lambda: self._start_overdue(phone)
+        )
+        self.effects.append(StartProcess(phone.name, phone.incarnation, phone.token, phone.fd))
+
+    def forked(self, phone: Phone, pid: int) -> None:
+        """The nursery made the process."""
+        phone.pid = pid
+
+    def fork_refused(self, phone: Phone, error: str) -> None:
+        """The kernel did not give us a process."""
+        self._no_longer_starting(phone)
+        if phone.state is PhoneState.DRAINING:
+            self._conclude_departure(phone)
+            return
+        self._fail(phone, f"no process: {error}")
+
+    def nursery_gone(self) -> None:
+        """Fork requests not answered went with it: ask again, as a new incarnation."""
+        for phone in [phone for phone in self._starting if not phone.pid]:
+            self._no_longer_starting(phone)
+            if phone.state is PhoneState.DRAINING:
+                self._conclude_departure(phone)
+            else:
+                self._queue.append(phone)
+        self._fill_window()
+
+    def hello(self, route: bytes, message: Envelope[WorkerMessage], hello: Hello) -> None:
+        """Welcome the one process that is awaited; tell any other to exit."""
+        phone = self.table.get(message.phone)
+        if (
+            phone is None
+            or phone.state is not PhoneState.STARTING
+            or phone.incarnation != message.incarnation
+            or phone.token != hello.token
+            or phone.route is not None
+        ):
+            who = {"phone": message.phone, "pid": hello.pid}
+            self.effects.append(Log("warning", "unexpected_hello", who))
+            self.effects.append(
+                ToWorker(route, Envelope(id=0, body=Exit(why="nobody awaits this process")))
+            )
+            return
+        phone.route = route
+        phone.pid = hello.pid
+        phone.seq_in = message.seq
+        self._routes[route] = phone
+        host, port = phone.host, phone.port
+        if phone.spec.advertise is not None:
+            host, shown = split_advertise(phone.spec.advertise)
+            port = shown or port
+        self.send(
+            phone,
+            Welcome(
+                spec=phone.spec,
+                host=host,
+                port=port,
+                rtp_first=phone.rtp_first,
+                rtp_pairs=phone.rtp_pairs,
+            ),
+        )
+
+    def by_route(self, route: bytes) -> Phone | None:
+        """The phone whose welcomed worker has this ZeroMQ routing id."""
+        return self._routes.get(route)
+
+    def ready(self, phone: Phone) -> None:
+        """The worker serves its socket."""
+        if phone.state is not PhoneState.STARTING:
+            return  # stopped meanwhile
+        self._no_longer_starting(phone)
+        self.started += 1
+        self._move(phone, PhoneState.READY)
+        self._settled(phone)
+        self._fill_window()
+
+    def send(self, phone: Phone, body: SupervisorToWorker, *, id: int = 0) -> None:
+        """A message for the phone's welcomed worker."""
+        assert phone.route is not None
+        phone.seq_out += 1
+        envelope = Envelope(
+            id=id, phone=phone.name, incarnation=phone.incarnation, seq=phone.seq_out, body=body
+        )
+        self.effects.append(ToWorker(phone.route, envelope))
+
+    def _start_overdue(self, phone: Phone) -> None:
+        phone.why = f"not ready within {START_DEADLINE:.0f} s"
+        self._no_longer_starting(phone)
+        if phone.pid:
+            self.effects.append(Signal(phone.name, phone.incarnation, signal.SIGKILL))
+        else:
+            self._fail(phone, phone.why)
+
+    def _no_longer_starting(self, phone: Phone) -> None:
+        self._starting.discard(phone)
+        if phone.start_timer is not None:
+            phone.start_timer.cancel()
+            phone.start_timer = None
+
+    # -- death -----------------------------------------------------------------------------------
+
+    def process_gone(self, phone: Phone) -> None:
+        """The process is dead; give the nursery a moment to say why."""
+        if phone.died_at is None:
+            phone.died_at = self.now
+            phone.cause_timer = self.timers.at(
+                self.now + CAUSE_WAIT, lambda: self.death_cause(phone, None)
+            )
+
+    def death_cause(self, phone: Phone, cause: DeathCause | None) -> None:
+        """Conclude a death; None is the nursery's silence."""
+        if phone.cause_timer is not None:
+            phone.cause_timer.cancel()
+            phone.cause_timer = None
+        self._no_longer_starting(phone)
+        words = describe(cause.exit_code, cause.signal) if cause else "unknown"
+        expected = phone.state is PhoneState.DRAINING
+        departure = phone.departure
+        clean = cause is not None and cause.exit_code == 0
+        if departure and departure.how == "drained" and not (departure.said_goodbye or clean):
+            departure.how = "died"
+            expected = False
+        ended = self._lost(phone)
+        if not expected:
+            why = phone.why or words
+            self._emit(
+                phone,
+                PhoneDied(
+                    cause=words,
+                    uptime=round(self.now - phone.forked_at, 3),
+                    state=phone.state,
+                    calls=ended,
+                    next_action="none" if phone.state is PhoneState.DRAINING else "parked",
+                ),
+            )
+        if phone.route is not None:
+            self._routes.pop(phone.route, None)
+            phone.route = None
+        if phone.state is PhoneState.DRAINING:
+            self._conclude_departure(phone)
+        else:
+            self._fail(phone, why)
+
+    def _fail(self, phone: Phone, why: str) -> None:
+        self._close_socket(phone)
+        phone.why = why
+        self._move(phone, PhoneState.FAILED, why)
+        phone.pid = 0
+        self._settled(phone)
+        self._fill_window()
+
+    # -- stop ------------------------------------------------------------------------------------
+
+    def stop(self, phone: Phone, *, quick: bool = False, then_start: bool = False) -> None:
+        """Towards STOPPED from any state; ``quick`` does not wait for the peers' answers."""
+        phone.start_again = then_start
+        if phone.state in (PhoneState.STOPPED, PhoneState.NEW, PhoneState.FAILED) or (
+            phone.state is PhoneState.STARTING and phone in self._queue
+        ):
+            if phone in self._queue:
+                self._queue.remove(phone)
+            phone.departure = phone.departure or Departure(self.now, how="not_running")
+            self._conclude_departure(phone)
+        elif phone.state is PhoneState.STARTING:
+            # It has no calls and perhaps not even a process: no reason to be gentle.
+            self._move(phone, PhoneState.DRAINING)
+            self._no_longer_starting(phone)
+            self._depart(phone, how="killed")
+            self.effects.append(Signal(phone.name, phone.incarnation, signal.SIGKILL))
+            self._fill_window()
+        elif phone.state is PhoneState.READY:
+            self._move(phone, PhoneState.DRAINING)
+            self._depart(phone, how="drained")
+            if quick:
+                self._hurry(phone)
+            else:
+                self.send(phone, Drain())
+                self._escalate(phone, TERM_AFTER, KILL_AFTER, REPORT_AFTER)
+        elif quick:
+            self._hurry(phone)
+
+    def drained(self, phone: Phone, unanswered_byes: tuple[str, ...]) -> None:
+        """The worker said its calls are over; told that this was heard, it exits."""
+        if phone.departure is not None:
+            phone.departure.said_goodbye = True
+            phone.departure.unanswered_byes = unanswered_byes
+        self.send(phone, Exit(why="drained"))
+
+    def _depart(self, phone: Phone, how: StopHow) -> None:
+        phone.departure = Departure(self.now, how=how)
+
+    def _hurry(self, phone: Phone) -> None:
+        assert phone.departure is not None
+        for timer in phone.departure.timers:
+            timer.cancel()
+        phone.departure.timers.clear()
+        self._signal(phone, signal.SIGTERM, "terminated")
+        self._escalate(phone, None, QUICK_KILL_AFTER, QUICK_REPORT_AFTER)
+
+    def _escalate(self, phone: Phone, term: float | None, kill: float, report: float) -> None:
+        assert phone.departure is not None
+        at, timers = self.timers.at, phone.departure.timers
+        if term is not None:
+            action = lambda: self._signal(phone, signal.SIGTERM, "terminated")  # noqa: E731
+            timers.append(at(self.now + term, action))
+        timers.append(at(self.now + kill, lambda: self._signal(phone, signal.SIGKILL, "killed")))
+        timers.append(at(self.now + report, lambda: self._stuck(phone)))
+
+    def _signal(self, phone: Phone, number: signal.Signals, how: StopHow) -> None:
+        assert phone.departure is not None
+        phone.departure.how = how
+        self.effects.append(Signal(phone.name, phone.incarnation, number))
+
+    def _stuck(self, phone: Phone) -> None:
+        """SIGKILL did not help: the process hangs in the kernel.  Say so and go on."""
+        assert phone.departure is not None
+        phone.departure.how = "stuck"
+        self._settled(phone)
+
+    def _conclude_departure(self, phone: Phone) -> None:
+        if phone.departure is not None:
+            for timer in phone.departure.timers:
+                timer.cancel()
+        phone.pid = 0
+        phone.why = ""
+        if phone.start_again:
+            phone.start_again = False
+            phone.departure = None
+            try:
+                self.start(phone)
+            except PortError as error:
+                if phone.state is not PhoneState.STOPPED:
+                    self._move(phone, PhoneState.STOPPED)
+                self._close_socket(phone)
+                phone.why = str(error)
+                self._settled(phone)
+            return
+        self._close_socket(phone)
+        if phone.state is not PhoneState.STOPPED:
+            self._move(phone, PhoneState.STOPPED)
+        self._settled(phone)
+        phone.departure = None
+        self._fill_window()
+
+    # -- helpers ---------------------------------------------------------------------------------
+
+    def _move(self, phone: Phone, wanted: PhoneState, why: str = "") -> None:
+        previous, phone.state = phone.state, check_move(PHONE_MOVES, phone.state, wanted)
+        self._emit(phone, PhoneMoved(state=wanted, previous=previous, why=why))
+
+    def _emit(self, phone: Phone, body: PhoneAdded | PhoneRemoved | PhoneMoved | PhoneDied) -> None:
+        self.events.emit(
+            body, self.now, phone=phone.name, incarnation=phone.incarnation, pid=phone.pid
+        )

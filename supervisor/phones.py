@@ -1,0 +1,154 @@
+"""The phone table: every phone of the herd with its state, its process and its calls."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ..protocol.errors import PhoneNotFound
+from ..protocol.messages import PhoneInfo, StopHow
+from ..protocol.spec import PhoneSpec, split_advertise
+from ..protocol.states import CallState, PhoneState
+from .calls import CallRecord
+from .timers import Timer
+
+__all__ = ["Departure", "Phone", "PhoneTable"]
+
+
+@dataclass(slots=True)
+class Departure:
+    """A stop under way: what was tried so far, and since when."""
+
+    began: float
+    how: StopHow = "drained"
+    said_goodbye: bool = False
+    """The worker said that its calls are over."""
+    unanswered_byes: tuple[str, ...] = ()
+    timers: list[Timer] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Phone:
+    """One phone; mutable, owned by the core."""
+
+    spec: PhoneSpec
+    host: str
+    port: int
+    rtp_first: int
+    rtp_pairs: int
+    fd: int | None
+    """The held SIP socket; None while STOPPED or FAILED."""
+    state: PhoneState = PhoneState.NEW
+    why: str = ""
+    incarnation: int = 0
+    pid: int = 0
+    token: str = ""
+    route: bytes | None = None
+    """ZeroMQ routing id of the welcomed worker."""
+    seq_in: int = 0
+    seq_out: int = 0
+    forked_at: float = 0.0
+    died_at: float | None = None
+    """When the process was seen dead; the cause may still be on its way."""
+    restarts: int = 0
+    used: bool = False
+    """It has had calls: its number rests before another phone gets it."""
+    counters: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, CallRecord] = field(default_factory=dict)
+    """Calls that are not over, by the worker's key."""
+    start_timer: Timer | None = None
+    cause_timer: Timer | None = None
+    departure: Departure | None = None
+    start_again: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def uri(self) -> str:
+        """Where other phones of the herd reach it."""
+        host = self.host
+        if host == "0.0.0.0" and self.spec.advertise is not None:
+            host, _ = split_advertise(self.spec.advertise)
+        return f"sip:{self.spec.number}@{host}:{self.port}"
+
+    def activity(self) -> str:
+        """``idle``, ``ringing`` or ``in call: N``; empty while it does not serve."""
+        if self.state not in (PhoneState.READY, PhoneState.DRAINING):
+            return ""
+        up = sum(call.state is CallState.ANSWERED for call in self.calls.values())
+        if up:
+            return f"in call: {up}"
+        return "ringing" if self.calls else "idle"
+
+    def info(self, now: float, waiting: int) -> PhoneInfo:
+        """The phone as clients see it."""
+        return PhoneInfo(
+            name=self.name,
+            number=self.spec.number,
+            state=self.state,
+            activity=self.activity(),
+            address=self.host,
+            port=self.port,
+            pid=self.pid,
+            incarnation=self.incarnation,
+            restarts=self.restarts,
+            uptime=now - self.forked_at if self.pid else 0.0,
+            why=self.why,
+            calls=tuple(call.id for call in self.calls.values()),
+            waiting=waiting,
+            rtp_first=self.rtp_first,
+            rtp_pairs=self.rtp_pairs,
+            counters=self.counters,
+            spec=self.spec,
+        )
+
+
+class PhoneTable:
+    """Phones by name, number and worker route, in the order of their creation."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Phone] = {}
+        self._by_number: dict[str, Phone] = {}
+
+    def __iter__(self) -> Iterator[Phone]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def add(self, phone: Phone) -> None:
+        self._by_name[phone.name] = phone
+        self._by_number[phone.spec.number] = phone
+
+    def remove(self, phone: Phone) -> None:
+        del self._by_name[phone.name]
+        del self._by_number[phone.spec.number]
+
+    def get(self, name: str) -> Phone | None:
+        """By name alone."""
+        return self._by_name.get(name)
+
+    def taken(self, spec: PhoneSpec) -> str:
+        """What of ``spec`` collides with a phone that exists: "", or a line for people."""
+        for word in (spec.name, spec.number):
+            other = self._by_name.get(word) or self._by_number.get(word)
+            if other is not None:
+                return f'"{word}" is already the name or number of phone {other.name}'
+        return ""
+
+    def find(self, name_or_number: str) -> Phone:
+        """Raises PhoneNotFound with the names that come near."""
+        found = self._by_name.get(name_or_number) or self._by_number.get(name_or_number)
+        if found is None:
+            words = [*self._by_name, *self._by_number]
+            near = dict.fromkeys(difflib.get_close_matches(name_or_number, words, n=3))
+            raise PhoneNotFound(name_or_number, tuple(near))
+        return found
+
+    def select(self, which: Iterable[str]) -> list[Phone]:
+        """The phones named, each once; all of them if none is named.  Raises PhoneNotFound."""
+        named = list(dict.fromkeys(self.find(word) for word in which))
+        return named or list(self)
