@@ -175,7 +175,7 @@ class Life:
 
     def _free(self, phone: Phone) -> None:
         self._close_socket(phone)
-        self.ports.release(phone.port, rest=phone.used, now=self.now)
+        self.ports.release(phone.spec, phone.port, rest=phone.used, now=self.now)
         self.rtp.release(phone.rtp_first)
 
     def _close_socket(self, phone: Phone) -> None:

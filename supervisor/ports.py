@@ -18,6 +18,7 @@ from ..protocol.spec import PhoneSpec, PortRange
 __all__ = ["NUMBER_REST", "Binding", "PortError", "PortPool", "RtpPool", "Skip"]
 
 STEP = 2
+ANY = "0.0.0.0"
 NUMBER_REST = 32.0
 """Seconds before a freed number may go to another phone: 64*T1, when the last retransmission
 meant for its former owner has died out."""
@@ -75,8 +76,11 @@ class PortPool:
         self._close = close
         self._holder = holder
         self._clock = clock
-        self._owners: dict[int, str] = {}
+        self._owners: dict[int, dict[str, str]] = {}
+        """Port to the phones that have it, by their address."""
         self._resting: dict[int, tuple[float, str]] = {}
+        self._foreign: set[int] = set()
+        """Ports that others had when last tried."""
         self.allocated = 0
         self.failures = 0
         self.seconds = 0.0
@@ -93,12 +97,14 @@ class PortPool:
         try:
             if spec.port is None:
                 binding, skips = self._next_of_range(spec, frozenset(keep_free))
+            elif spec.port == 0:
+                binding, skips = self._any(spec), []
             else:
                 binding, skips = self._exactly(spec, spec.port), []
         except PortError:
             self.failures += 1
             raise
-        self._owners[binding.port] = spec.name
+        self._owners.setdefault(binding.port, {})[spec.address] = spec.name
         self._resting.pop(binding.port, None)
         self.allocated += 1
         self.seconds += self._clock() - began
@@ -112,15 +118,39 @@ class PortPool:
         """Close the socket; the number stays reserved."""
         self._close(fd)
 
-    def release(self, port: int, *, rest: bool, now: float) -> None:
+    def release(self, spec: PhoneSpec, port: int, *, rest: bool, now: float) -> None:
         """Give a number back; with ``rest`` it goes to no other phone for NUMBER_REST."""
-        owner = self._owners.pop(port, None)
-        if rest and owner is not None:
-            self._resting[port] = (now + NUMBER_REST, owner)
+        owners = self._owners.get(port, {})
+        if owners.pop(spec.address, None) is not None and rest:
+            self._resting[port] = (now + NUMBER_REST, spec.name)
+        if not owners:
+            self._owners.pop(port, None)
+
+    def _owner(self, address: str, port: int) -> str | None:
+        """The phone of this herd that has the port on this address, bound or reserved."""
+        owners = self._owners.get(port, {})
+        if address == ANY:
+            return next(iter(owners.values()), None)
+        return owners.get(address) or owners.get(ANY)
+
+    def _any(self, spec: PhoneSpec) -> Binding:
+        """An ephemeral port; not one that a stopped phone of ours had from the kernel before."""
+        refused: list[int] = []
+        try:
+            while True:
+                binding = Binding(*self._bind(spec.address, 0))
+                if self._owner(spec.address, binding.port) is None:
+                    return binding
+                refused.append(binding.fd)
+        except OSError as error:
+            raise self._fatal(spec, 0, error) from None
+        finally:
+            for fd in refused:
+                self._close(fd)
 
     def _exactly(self, spec: PhoneSpec, port: int) -> Binding:
-        owner = self._owners.get(port)
-        if port and owner not in (None, spec.name):
+        owner = self._owner(spec.address, port)
+        if owner not in (None, spec.name):
             raise PortError("no_port", f"phone {spec.name}: port {port} belongs to phone {owner}")
         try:
             return Binding(*self._bind(spec.address, port))
@@ -137,37 +167,50 @@ class PortPool:
         self, spec: PhoneSpec, keep_free: frozenset[int]
     ) -> tuple[Binding, list[Skip]]:
         skips: list[Skip] = []
+        in_a_row: list[int] = []
+        foreign: list[int] = []
         now = self._clock()
         ours = resting = 0
         for port in range(self.ports.first, self.ports.last + 1, STEP):
             if port in self._owners or port in keep_free:
                 ours += 1
+                in_a_row.clear()
                 continue
             until, owner = self._resting.get(port, (0.0, ""))
             if now < until and owner != spec.name:
                 resting += 1
+                in_a_row.clear()
                 continue
             try:
-                return Binding(*self._bind(spec.address, port)), skips
+                binding = Binding(*self._bind(spec.address, port))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise self._fatal(spec, port, error) from None
-            why = f"in use{self._held_by(port)}"
+            else:
+                self._foreign.difference_update(range(self.ports.first, port + 1))
+                self._foreign.update(foreign)
+                return binding, skips
+            foreign.append(port)
+            in_a_row.append(port)
             if self.strict:
                 raise PortError(
                     "no_port",
-                    f"phone {spec.name}: port {port} on {spec.address} is {why}, and strict_ports "
-                    "is set; free it or move the range (ports.sip, SIPHERD_SIP_PORTS)",
+                    f"phone {spec.name}: port {port} on {spec.address} is in use"
+                    f"{self._held_by(port)}, and strict_ports is set; free it or move the range "
+                    "(ports.sip, SIPHERD_SIP_PORTS)",
                 )
-            skips.append(Skip(spec.address, port, why))
-            if len(skips) > self.retries:
+            if len(in_a_row) > self.retries:
                 raise PortError(
                     "no_port",
-                    f"phone {spec.name}: {len(skips)} ports in a row in use on {spec.address}, "
-                    f"{skips[0].port} to {port} ({why}); free them, move the range (ports.sip, "
-                    "SIPHERD_SIP_PORTS) or raise port_retries (SIPHERD_PORT_RETRIES)",
+                    f"phone {spec.name}: {len(in_a_row)} ports in a row in use on {spec.address}, "
+                    f"{in_a_row[0]} to {port} (the last{self._held_by(port)}); free them, move the "
+                    "range (ports.sip, SIPHERD_SIP_PORTS) or raise port_retries "
+                    "(SIPHERD_PORT_RETRIES)",
                 )
-        tried = f", {len(skips)} in use by others ({self._tell(skips)})" if skips else ""
+            if port not in self._foreign:  # said once, not again for every later phone
+                skips.append(Skip(spec.address, port, f"in use{self._held_by(port)}"))
+        others = ", ".join(f"{port}{self._held_by(port)}" for port in foreign[:3])
+        tried = f", {len(foreign)} in use by others ({others})" if foreign else ""
         rest = f", {resting} resting for {NUMBER_REST:.0f} s after another phone" if resting else ""
         raise PortError(
             "no_port",
@@ -202,10 +245,6 @@ class PortPool:
     def _held_by(self, port: int) -> str:
         holder = self._holder(port)
         return f" by {holder}" if holder else ""
-
-    @staticmethod
-    def _tell(skips: list[Skip]) -> str:
-        return ", ".join(f"{skip.port} {skip.why.removeprefix('in use ')}" for skip in skips[:3])
 
 
 class RtpPool:
