@@ -6,6 +6,7 @@ answered lately is answered with the same reply.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,7 +65,8 @@ class Requests:
             return None
         request = Request(client, message.id, message.body)
         known.running[message.id] = request
-        if message.timeout is not None:
+        # A NaN would upset the order of all timers.
+        if message.timeout is not None and math.isfinite(message.timeout):
             request.timer = self._timers.at(
                 now + max(message.timeout, 0.0), lambda: self._end(request, Expired())
             )
