@@ -1,0 +1,1 @@
+"""The process of one phone, and the nursery that forks it."""

@@ -1,0 +1,164 @@
+"""The callee's leg: ringing, answer or rejection, and the caller's CANCEL."""
+
+from __future__ import annotations
+
+import re
+
+from ...protocol.events import EndCause
+from ..stack import Address, Answered, Confirmed, IncomingCall, Media, StackRefusal
+from . import sdp
+from .context import ALLOW
+from .dialog import Dialog
+from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
+from .message import Message, readable
+from .transactions import ServerTransaction
+
+__all__ = ["CalleeLeg"]
+
+_RING_AGAIN = 60.0
+"""Seconds between copies of the 180: proxies stop waiting after three minutes (§13.3.1.1)."""
+_ELSEWHERE = re.compile(r"SIP\s*;(?:.*;)?\s*cause\s*=\s*200\s*(?:;.*)?", re.IGNORECASE)
+
+
+class CalleeLeg(Leg):
+    """A call that came in."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        key: str,
+        transaction: ServerTransaction,
+        offered: sdp.Description | None,
+        source: Address,
+    ) -> None:
+        """``offered`` is None for a late offer.  Raises Malformed."""
+        request = transaction.request
+        tag = transaction.to_tag
+        super().__init__(registry, key, request.call_id, tag, LegState.RINGING)
+        self.dialog = Dialog.as_callee(request, tag, source)
+        self.remote = offered
+        self._transaction = transaction
+        self._transaction.of_call = True
+        self._source = source
+
+    def start(self) -> None:
+        """Send 180, report the call and start the ring timers."""
+        request = self._transaction.request
+        ctx = self._ctx
+        self._transaction.on_cancel = self._receive_cancel
+        # First, so that a worker that answers at once cannot overtake it.
+        self._send_provisional(180)
+        ctx.emit(
+            IncomingCall(
+                call=self.key,
+                sip_call_id=readable(self.call_id),
+                from_uri=readable(request.from_.uri),
+                from_display=readable(request.from_.display),
+                to_uri=readable(request.to.uri),
+                request_uri=readable(request.uri),
+                source=self._source,
+            )
+        )
+        limit, code = ctx.config.ring_timeout, 480
+        expires = request.headers.get("Expires").strip()
+        if expires.isascii() and expires.isdigit() and int(expires[:9]) < limit:
+            limit, code = float(expires), 487  # §13.3.1
+        # The limit first: where both are due at once no 180 goes out with the 480.
+        self._ring_limit = ctx.after(limit, lambda: self._refuse(code, "no_answer", "timeout"))
+        self._ring_again = ctx.after(_RING_AGAIN, self._on_ring_again)
+
+    # Commands
+
+    def ring(self, code: int) -> None:
+        """Send a provisional response.  Raises StackRefusal."""
+        self._require_ringing()
+        if not 100 < code < 200:
+            raise StackRefusal("bad_code", f"{code} is no provisional response")
+        self._send_provisional(code)
+
+    def answer(self, media: Media) -> None:
+        """Accept the call.  Raises StackRefusal."""
+        self._require_ringing()
+        self.media = media
+        if self.remote is None:
+            content = sdp.offer(media, self._session, 1)
+            self._offered = True
+        else:
+            content = sdp.answer(self.remote, media, self._session, 1)
+        self._version = 1
+        self._stop_ringing()
+        self.state = LegState.ACCEPTED
+        self._accept(self._transaction, content)
+        self._ctx.emit(
+            Answered(
+                call=self.key,
+                code=200,
+                remote_media=self.remote.address if self.remote else None,
+                codec=self.remote.codec if self.remote else "",
+            )
+        )
+
+    def reject(self, code: int, reason: str) -> None:
+        """Refuse the call.  Raises StackRefusal."""
+        self._require_ringing()
+        if not 300 <= code < 700:
+            raise StackRefusal("bad_code", f"{code} is no final response of a refusal")
+        self._refuse(code, "rejected", "local", reason)
+
+    def hang_up(self) -> None:
+        if self.state is LegState.RINGING:
+            self._refuse(480, "rejected", "local")
+        else:
+            self._hang_up_answered(Ending("hung_up", "local"))
+
+    def drain(self) -> None:
+        if self.state is LegState.RINGING:
+            self._refuse(480, "stopped", "local")
+        elif self.state is not LegState.ENDING and not self._hang_up_later:
+            self._hang_up_answered(Ending("stopped", "local"))
+
+    def _require_ringing(self) -> None:
+        if self.state is not LegState.RINGING:
+            raise StackRefusal("already_answered", f"call {self.key} has been answered")
+
+    # Ringing
+
+    def _send_provisional(self, code: int) -> None:
+        extra = (("Contact", self._ctx.contact), ("Allow", ALLOW))
+        self._registry.respond(self._transaction, code, extra=extra)
+
+    def _on_ring_again(self) -> None:
+        self._send_provisional(180)
+        self._ring_again = self._ctx.after(_RING_AGAIN, self._on_ring_again)
+
+    def _stop_ringing(self) -> None:
+        cancel_timer(self._ring_again)
+        cancel_timer(self._ring_limit)
+        self._transaction.on_cancel = None
+
+    def _stop_timers(self) -> None:
+        super()._stop_timers()
+        self._stop_ringing()
+
+    def _refuse(self, code: int, cause: EndCause, by: EndedBy, reason: str = "") -> None:
+        self._registry.respond(self._transaction, code, reason=reason)
+        self.end(cause, by, code, reason)
+
+    # The caller
+
+    def _receive_cancel(self, cancel: Message) -> None:
+        # RFC 3326: a forking proxy tells the losers that somebody else answered.
+        reasons = cancel.headers.values("Reason")
+        elsewhere = any(_ELSEWHERE.fullmatch(reason) for reason in reasons)
+        self._refuse(487, "answered_elsewhere" if elsewhere else "cancelled", "remote")
+
+    def _receive_bye(self, transaction: ServerTransaction) -> None:
+        if self.state is not LegState.RINGING:
+            super()._receive_bye(transaction)
+            return
+        # §15.1.2: a BYE in the early dialog ends the INVITE as well.
+        self._registry.respond(transaction, 200)
+        self._refuse(487, "cancelled", "remote")
+
+    def _on_confirmed(self) -> None:
+        self._ctx.emit(Confirmed(call=self.key))

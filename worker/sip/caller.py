@@ -1,0 +1,278 @@
+"""The caller's leg: INVITE, its responses, and the one outcome of a cancellation.
+
+A cancellation waits for the first 1xx (§9.1) and is decided by whatever comes first:
+
+    2xx                                    answered_then_ended     ACK, BYE
+    487                                    cancelled
+    another final response                 already_ended(code)
+    no final in 64·T1 after the CANCEL     cancelled_unconfirmed
+    no 1xx until Timer B                   cancelled_no_response
+
+A 2xx that came before the command gives already_answered, and the call stays up.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ...protocol.events import CancelOutcome, EndCause
+from ..stack import Address, Answered, CancelResolved, Media, Progress, StackRefusal
+from . import sdp
+from .context import ALLOW
+from .dialog import Dialog
+from .leg import Bye, Ending, Leg, LegState, Registry, cancel_timer
+from .message import Message, readable
+from .timers import Timer
+from .transactions import ClientTransaction
+from .uri import SipUri
+
+__all__ = ["CallerLeg"]
+
+
+class _Cancel(Enum):
+    NONE = "none"
+    WAITING = "waiting"  # for the first 1xx
+    SENT = "sent"
+
+
+class _CancelUser:
+    """The user of a CANCEL's transaction.
+
+    Its response says nothing: only the final response of the INVITE decides (§9.1).
+    """
+
+    def on_response(self, response: Message, source: Address) -> None:
+        """200 or 481: the INVITE's own final response, or 64·T1, decides."""
+
+    def on_timeout(self) -> None:
+        """Nor does silence: the leg's own timer runs out at the same moment."""
+
+    def on_unreachable(self) -> None:
+        """The INVITE may still be answered."""
+
+
+class CallerLeg(Leg):
+    """A call that this phone made."""
+
+    def __init__(
+        self, registry: Registry, key: str, target: SipUri, destination: Address, media: Media
+    ) -> None:
+        ctx = registry.ctx
+        call_id, tag = f"{ctx.token()}@{ctx.config.host}", ctx.token()
+        super().__init__(registry, key, call_id, tag, LegState.CALLING)
+        self.media = media
+        self._destination = destination
+        self._version = 1
+        uri = str(target.without_headers())
+        self._invite = ctx.request(
+            "INVITE",
+            uri,
+            from_=f"{ctx.identity};tag={tag}",
+            to=f"<{uri}>",
+            call_id=call_id,
+            cseq=1,
+            extra=(("Contact", ctx.contact), ("Allow", ALLOW), ("Supported", "")),
+            content=sdp.offer(media, self._session, self._version),
+        )
+        self._transaction: ClientTransaction | None = None
+        self._cancel = _Cancel.NONE
+        self._cancel_asked = False
+        """By a command: it will be told the outcome.  A drain is told nothing."""
+        self._cancel_timer: Timer | None = None
+        self._reported: set[int] = set()
+        self._early: dict[str, sdp.Description] = {}
+        """Descriptions seen in 1xx, by To tag."""
+        self._acks: dict[str, tuple[bytes, Address]] = {}
+        """The ACK sent for each To tag: one per fork of the INVITE that was answered."""
+
+    def start(self) -> None:
+        """Send the INVITE."""
+        send = self._registry.transactions.send
+        self._transaction = send(self._invite, self._destination, self)
+
+    # Commands
+
+    def cancel(self) -> None:
+        """Ask for the cancellation of the call.  Raises StackRefusal."""
+        if self._cancel_asked:
+            if self.state in (LegState.CALLING, LegState.PROCEEDING):
+                raise StackRefusal("cancel_pending", f"call {self.key} is being cancelled")
+            # Its outcome is told: an answer crossed the CANCEL, and the BYE is out.
+            raise StackRefusal("already_ended", f"call {self.key} is being ended")
+        if self.state in (LegState.CONFIRMED, LegState.ENDING):
+            self._ctx.emit(CancelResolved(call=self.key, outcome="already_answered"))
+            return
+        self._cancel_asked = True
+        self._start_cancel()
+
+    def hang_up(self) -> None:
+        if self.state in (LegState.CALLING, LegState.PROCEEDING):
+            self.cancel()
+        else:
+            self._hang_up_answered(Ending("hung_up", "local"))
+
+    def drain(self) -> None:
+        if self.state in (LegState.CALLING, LegState.PROCEEDING):
+            # A cancellation that a client asked for keeps its own cause.
+            self._draining = not self._cancel_asked
+            self._start_cancel()
+        elif self.state is LegState.CONFIRMED:
+            self._send_bye(Ending("stopped", "local"))
+
+    def _start_cancel(self) -> None:
+        if self._cancel is not _Cancel.NONE:
+            return
+        if self.state is LegState.PROCEEDING:
+            self._send_cancel()
+        else:
+            # §9.1: no CANCEL before a 1xx.  It could overtake the INVITE, and then ends nothing.
+            self._cancel = _Cancel.WAITING
+
+    def _send_cancel(self) -> None:
+        self._cancel = _Cancel.SENT
+        invite = self._invite
+        # §9.1: request URI, Call-ID, To, From, CSeq number, Route and the top Via, branch and
+        # all, are those of the INVITE.
+        cancel = self._ctx.request(
+            "CANCEL",
+            invite.uri,
+            from_=invite.headers["From"],
+            to=invite.headers["To"],
+            call_id=invite.call_id,
+            cseq=invite.cseq.number,
+            via=invite.headers["Via"],
+            routes=tuple(invite.headers.fields("Route")),
+        )
+        self._registry.transactions.send(cancel, self._destination, _CancelUser())
+        wait = 64 * self._ctx.config.t1
+        self._cancel_timer = self._ctx.after(wait, self._on_cancel_unconfirmed)
+
+    def _on_cancel_unconfirmed(self) -> None:
+        """§9.1: no final response in 64·T1 after the CANCEL: the INVITE counts as cancelled."""
+        assert self._transaction is not None
+        # Stay to end an answer that comes even later; else the peer would be left in a call.
+        self._transaction.abandon(64 * self._ctx.config.t1)
+        self._resolve("cancelled_unconfirmed")
+        self.end("stopped" if self._draining else "cancelled", "local")
+
+    def _resolve(self, outcome: CancelOutcome, code: int | None = None) -> None:
+        """Tell the outcome to whoever asked, once."""
+        if self._cancel_asked:
+            self._ctx.emit(CancelResolved(call=self.key, outcome=outcome, code=code))
+
+    def _stop_timers(self) -> None:
+        super()._stop_timers()
+        cancel_timer(self._cancel_timer)
+
+    # The INVITE's transaction (ClientUser)
+
+    def on_response(self, response: Message, source: Address) -> None:
+        """A 1xx, any 2xx, or the first 3xx-6xx to the INVITE."""
+        if 200 <= response.code < 300:
+            self._receive_2xx(response, source)
+        elif self.state not in (LegState.CALLING, LegState.PROCEEDING):
+            return  # given up before (cancelled_unconfirmed)
+        elif response.code < 200:
+            self._receive_1xx(response)
+        else:
+            self._receive_failure(response)
+
+    def on_timeout(self) -> None:
+        """Timer B."""
+        self._resolve("cancelled_no_response")
+        self.end("no_response", "timeout")
+
+    def on_unreachable(self) -> None:
+        """ICMP error: as if 503 had come (§8.1.3.1)."""
+        self._resolve("already_ended", 503)
+        self.end("unreachable", "remote", 503)
+
+    def _receive_1xx(self, response: Message) -> None:
+        self.state = LegState.PROCEEDING
+        if self._cancel is _Cancel.WAITING:
+            self._send_cancel()
+        if response.code == 100:
+            return
+        early = self._read_description(response)
+        if early is not None:
+            self._early[response.to.tag] = early
+        if response.code not in self._reported:
+            self._reported.add(response.code)
+            self._ctx.emit(
+                Progress(
+                    call=self.key,
+                    code=response.code,
+                    reason=readable(response.reason),
+                    early_media=early is not None,
+                )
+            )
+
+    def _receive_failure(self, response: Message) -> None:
+        code = response.code
+        if self._cancel is not _Cancel.NONE and code == 487:
+            self._resolve("cancelled", code)
+            self.end("stopped" if self._draining else "cancelled", "local", code, response.reason)
+        else:
+            self._resolve("already_ended", code)
+            self.end("rejected", "remote", code, response.reason)
+
+    def _receive_2xx(self, response: Message, source: Address) -> None:
+        tag = response.to.tag
+        known = self._acks.get(tag)
+        if known is not None:  # our ACK was lost (§13.2.2.4)
+            self._ctx.count("sip_duplicate")
+            self._ctx.send(*known)
+            return
+        dialog = Dialog.as_caller(self._invite, response, source)
+        self._acknowledge(dialog)
+        if self.state not in (LegState.CALLING, LegState.PROCEEDING):
+            # Another fork answered too, or we had given up: this one is ended (§13.2.2.4).
+            self._ctx.count("sip_forked_answer")
+            bye = dialog.request(self._ctx, "BYE")
+            self._registry.transactions.send(bye, dialog.next_hop(), Bye(lambda answered: None))
+            return
+        self.dialog = dialog
+        cancel_timer(self._cancel_timer)
+        if self._cancel is not _Cancel.NONE:
+            self._resolve("answered_then_ended", response.code)
+            cause: EndCause = "stopped" if self._draining else "cancelled"
+            self._send_bye(Ending(cause, "local", response.code, response.reason))
+            return
+        self._take_2xx_description(response, tag)
+
+    def _take_2xx_description(self, response: Message, tag: str) -> None:
+        # An answer in a 1xx is only a preview of the one in the 2xx (§13.2.1), but some peers
+        # leave it out of the latter.
+        description = self._read_description(response) if response.content else self._early.get(tag)
+        if response.content and (description is None or description.audio is None):
+            cause: EndCause = "protocol_error" if description is None else "no_media"
+            why = "2xx with an unusable answer"
+            self._send_bye(Ending(cause, "local", response.code, why))
+            return
+        self.remote = description
+        self._early.clear()
+        self.state = LegState.CONFIRMED
+        self._ctx.emit(
+            Answered(
+                call=self.key,
+                code=response.code,
+                remote_media=description.address if description else None,
+                codec=description.codec if description else "",
+            )
+        )
+
+    def _acknowledge(self, dialog: Dialog) -> None:
+        """The ACK to a 2xx: a request of its own, with a new branch (§13.2.2.4)."""
+        ack = dialog.request(self._ctx, "ACK", cseq=self._invite.cseq.number)
+        sent = ack.encode(), dialog.next_hop()
+        self._acks[dialog.remote_tag] = sent
+        self._ctx.send(*sent)
+
+    def _read_description(self, response: Message) -> sdp.Description | None:
+        if not response.content:
+            return None
+        try:
+            return sdp.parse(response.content)
+        except sdp.SdpError:
+            self._ctx.count("sip_malformed")
+            return None

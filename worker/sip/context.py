@@ -1,0 +1,137 @@
+"""What the parts of one user agent share: configuration, time, timers, outputs, identity."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from ..stack import Address, Output, Send, StackConfig
+from .message import Malformed, Message, Via
+from .timers import Timer, Timers
+from .uri import DEFAULT_PORT, SipUri, bracket, quote
+
+__all__ = ["ACCEPT", "ALLOW", "Context"]
+
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS"
+ACCEPT = "application/sdp"
+
+
+class Context:
+    """The surroundings of every transaction and call of one user agent.
+
+    `now` is set by the engine before anything runs; what is to be sent or reported is collected
+    in `outputs` in order.
+    """
+
+    def __init__(self, config: StackConfig, token: Callable[[], str]) -> None:
+        self.config = config
+        self.token = token
+        self.now = 0.0
+        self.outputs: list[Output] = []
+        self.timers = Timers()
+        self.counters: Counter[str] = Counter()
+        host = bracket(config.host)
+        self._sent_by = f"{host}:{config.port}"
+        self._us = config.host.lower(), config.port
+        self.contact = f"<{SipUri(config.host, config.user, config.port)}>"
+        """Value of our Contact header."""
+        display = f"{quote(config.display_name)} " if config.display_name else ""
+        self.identity = f"{display}<{SipUri(config.host, config.user)}>"
+        """Value of our From header in a call of ours, without tag."""
+
+    def emit(self, output: Output) -> None:
+        """Report ``output`` to the worker."""
+        self.outputs.append(output)
+
+    def send(self, data: bytes, destination: Address) -> None:
+        """Put a datagram on the wire."""
+        self.outputs.append(Send(data, destination))
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Run ``callback`` that much later."""
+        return self.timers.start(self.now + seconds, callback)
+
+    def count(self, name: str) -> None:
+        """One more of ``name``."""
+        self.counters[name] += 1
+
+    def new_via(self) -> str:
+        """A Via of ours with a fresh branch; ``rport`` as RFC 3581 asks."""
+        return f"SIP/2.0/UDP {self._sent_by};branch=z9hG4bK{self.token()};rport"
+
+    def is_ours(self, via: Via) -> bool:
+        """Whether a response's top Via is one that we wrote (§18.1.2)."""
+        # The default port means the same when it is left out, and some peers leave it out.
+        return (via.host.lower(), via.port or DEFAULT_PORT) == self._us
+
+    def request(
+        self,
+        method: str,
+        uri: str,
+        *,
+        from_: str,
+        to: str,
+        call_id: str,
+        cseq: int,
+        via: str = "",
+        routes: tuple[str, ...] = (),
+        extra: tuple[tuple[str, str], ...] = (),
+        content: bytes = b"",
+    ) -> Message:
+        """A request of ours; ``via`` is given where a branch is used again (CANCEL)."""
+        headers = [
+            ("Via", via or self.new_via()),
+            *(("Route", route) for route in routes),
+            ("Max-Forwards", "70"),
+            ("From", from_),
+            ("To", to),
+            ("Call-ID", call_id),
+            ("CSeq", f"{cseq} {method}"),
+            ("User-Agent", self.config.user_agent),
+            *extra,
+        ]
+        if content:
+            headers.append(("Content-Type", ACCEPT))
+        return Message.request(method, uri, headers, content)
+
+    def response(
+        self,
+        request: Message,
+        code: int,
+        *,
+        to_tag: str = "",
+        extra: tuple[tuple[str, str], ...] = (),
+        content: bytes = b"",
+        reason: str = "",
+    ) -> Message:
+        """A response to ``request`` (§8.2.6.2).
+
+        ``to_tag`` goes into To unless the request has one there.  Works on a request whose
+        headers cannot be read, as long as they are there.
+        """
+        fields = request.headers.fields
+        to = request.headers.get("To")
+        if to_tag and not _has_tag(request):
+            to = f"{to};tag={to_tag}"
+        headers = [("Via", via) for via in fields("Via")]
+        if 100 < code < 300 and request.method == "INVITE":
+            # §12.1.1: a response that makes a dialog carries the Record-Route of its request.
+            headers += [("Record-Route", route) for route in fields("Record-Route")]
+        headers += [
+            ("From", request.headers.get("From")),
+            ("To", to),
+            ("Call-ID", request.call_id),
+            ("CSeq", request.headers.get("CSeq")),
+            ("User-Agent", self.config.user_agent),
+            *extra,
+        ]
+        if content:
+            headers.append(("Content-Type", ACCEPT))
+        return Message.response(code, headers, content, reason)
+
+
+def _has_tag(request: Message) -> bool:
+    try:
+        return bool(request.to.tag)
+    except Malformed:
+        return False

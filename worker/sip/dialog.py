@@ -1,0 +1,157 @@
+"""Dialogs: the state two user agents share for one call (RFC 3261 §12)."""
+
+from __future__ import annotations
+
+from ..stack import Address
+from .context import Context
+from .message import Malformed, Message
+from .uri import NameAddr, SipUri, UriError, is_numeric
+
+__all__ = ["Dialog"]
+
+
+def _target(message: Message, fallback: str) -> str:
+    """The remote target: URI of the Contact of ``message``.  Raises Malformed."""
+    contact = message.contact
+    if contact is None:
+        return fallback
+    try:
+        SipUri.parse(contact.uri)
+    except UriError as error:
+        raise Malformed(f"unreadable Contact: {error}", message) from None
+    return contact.uri
+
+
+class Dialog:
+    """One dialog, seen from our side."""
+
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        local: str,
+        local_tag: str,
+        remote: str,
+        remote_tag: str,
+        local_cseq: int,
+        remote_cseq: int | None,
+        target: str,
+        routes: tuple[str, ...],
+        peer: Address,
+    ) -> None:
+        self.call_id = call_id
+        self.local = local
+        """From header of our requests, with tag."""
+        self.local_tag = local_tag
+        self.remote = remote
+        """To header of our requests, with tag."""
+        self.remote_tag = remote_tag
+        self.local_cseq = local_cseq
+        self.remote_cseq = remote_cseq
+        self.target = target
+        """Remote target, a SIP URI."""
+        self.routes = routes
+        """Route set, as name-addr values, first hop first."""
+        self.peer = peer
+        """Where the peer's last message came from."""
+
+    @classmethod
+    def as_caller(cls, invite: Message, response: Message, source: Address) -> Dialog:
+        """From a 2xx to our ``invite`` (§12.1.2)."""
+        try:
+            # A 2xx must have a Contact (§12.1.1); without, what we called is the best guess.
+            target = _target(response, invite.uri)
+        except Malformed:
+            target = invite.uri
+        return cls(
+            call_id=invite.call_id,
+            local=invite.headers["From"],
+            local_tag=invite.from_.tag,
+            remote=response.headers["To"],
+            remote_tag=response.to.tag,
+            local_cseq=invite.cseq.number,
+            remote_cseq=None,
+            target=target,
+            routes=tuple(reversed(response.headers.values("Record-Route"))),
+            peer=source,
+        )
+
+    @classmethod
+    def as_callee(cls, invite: Message, tag: str, source: Address) -> Dialog:
+        """From an ``invite`` that we answer with ``tag`` (§12.1.1).  Raises Malformed."""
+        if invite.contact is None:
+            raise Malformed("INVITE without Contact", invite)
+        return cls(
+            call_id=invite.call_id,
+            local=f"{invite.headers['To']};tag={tag}",
+            local_tag=tag,
+            remote=invite.headers["From"],
+            remote_tag=invite.from_.tag,
+            local_cseq=0,
+            remote_cseq=invite.cseq.number,
+            target=_target(invite, ""),
+            routes=tuple(invite.headers.values("Record-Route")),
+            peer=source,
+        )
+
+    def in_order(self, request: Message) -> bool:
+        """Note the CSeq of the peer's ``request``; False if it is out of order (§12.2.2)."""
+        number = request.cseq.number
+        if self.remote_cseq is not None and number < self.remote_cseq:
+            return False
+        self.remote_cseq = number
+        return True
+
+    def refresh(self, message: Message) -> None:
+        """Take the remote target of a target refresh request (§12.2.2).  Raises Malformed."""
+        self.target = _target(message, self.target)
+
+    def request(
+        self,
+        ctx: Context,
+        method: str,
+        *,
+        cseq: int | None = None,
+        extra: tuple[tuple[str, str], ...] = (),
+        content: bytes = b"",
+    ) -> Message:
+        """A request within the dialog (§12.2.1.1); ``cseq`` only for the ACK of an INVITE."""
+        if cseq is None:
+            self.local_cseq += 1
+            cseq = self.local_cseq
+        uri, routes = self.target, self.routes
+        if routes and not self._first_hop().loose:
+            # A strict router wants itself as request URI and the target as the last Route.
+            uri, routes = (
+                str(self._first_hop().without_headers()),
+                (*routes[1:], f"<{self.target}>"),
+            )
+        return ctx.request(
+            method,
+            uri,
+            from_=self.local,
+            to=self.remote,
+            call_id=self.call_id,
+            cseq=cseq,
+            routes=routes,
+            extra=extra,
+            content=content,
+        )
+
+    def next_hop(self) -> Address:
+        """Where our next request in the dialog goes to.
+
+        The first Route or else the remote target, if its host is an address.  A name would have
+        to be resolved (RFC 3263); until there is a resolver, the peer's own address stands in.
+        """
+        hop = self._first_hop()
+        return hop.address if is_numeric(hop.host) else self.peer
+
+    def _first_hop(self) -> SipUri:
+        if self.routes:
+            try:
+                return SipUri.parse(NameAddr.parse(self.routes[0]).uri)
+            except UriError:
+                # Read as a loose router with a name: its Route is kept, the peer gets it.
+                return SipUri("unreadable.invalid", params={"lr": None})
+        return SipUri.parse(self.target)

@@ -1,0 +1,424 @@
+"""The user agent core: datagrams and commands in, datagrams and events out (RFC 3261 §8-§15)."""
+
+from __future__ import annotations
+
+import secrets
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ...protocol.events import EndCause
+from ..stack import Address, Media, Output, Stack, StackConfig, StackRefusal
+from . import admission, sdp
+from .callee import CalleeLeg
+from .caller import CallerLeg
+from .context import ACCEPT, ALLOW, Context
+from .leg import Leg
+from .message import Malformed, Message, Via, parse
+from .transactions import ServerInvite, ServerTransaction, Transactions
+from .uri import DEFAULT_PORT, SipUri, UriError, split_commas
+
+__all__ = ["Engine"]
+
+_REMEMBERED = 256
+"""Ended calls whose end is remembered, so that a late command is refused with the right reason."""
+
+
+def _random_token() -> str:
+    # From the kernel at every call: a forked phone shares no random state with its siblings.
+    return secrets.token_hex(8)
+
+
+class Engine:
+    """One SIP user agent over UDP; implements `sipherd.worker.stack.Stack`.
+
+    ``token`` makes the unique part of Call-IDs, branches and tags.
+    """
+
+    def __init__(self, config: StackConfig, token: Callable[[], str] = _random_token) -> None:
+        self.ctx = Context(config, token)
+        self.transactions = Transactions(self.ctx)
+        self.counters: Mapping[str, int] = self.ctx.counters
+        """Running totals by name."""
+        self.last_error = ""
+        """Traceback of the latest fault of our own (counter ``engine_error``)."""
+        self._legs: dict[str, Leg] = {}
+        self._dialogs: dict[tuple[str, str], Leg] = {}
+        """Legs by Call-ID and our own tag."""
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        self._incoming = 0
+        self._draining = False
+
+    # Time
+
+    def next_timer(self) -> float | None:
+        """When `tick` is wanted next, or None."""
+        return self.ctx.timers.next()
+
+    def tick(self, now: float) -> list[Output]:
+        """Run every timer that is due.  Never raises."""
+        self.ctx.now = now
+        while (callback := self.ctx.timers.pop_due(now)) is not None:
+            try:
+                callback()
+            except Exception:  # one call's fault must not stop the others' timers
+                self._note_error()
+        return self._take_outputs()
+
+    # The wire
+
+    def receive(self, data: bytes, source: Address, now: float) -> list[Output]:
+        """Take one datagram.  Never raises, whatever the bytes are."""
+        self.ctx.now = now
+        if not data.strip(b"\r\n\0\t "):
+            self.ctx.count("sip_keepalive")  # RFC 5626 §3.5.1 and its relatives
+            return []
+        try:
+            self._receive(data, source)
+        except Exception:
+            self._note_error()
+        return self._take_outputs()
+
+    def unreachable(self, data: bytes, destination: Address, now: float) -> list[Output]:
+        """An ICMP error for ``data`` (perhaps truncated) that was sent to ``destination``.
+
+        Ends the client transaction of that request, if it still waits there; else nothing.
+        """
+        self.ctx.now = now
+        try:
+            self._unreachable(data, destination)
+        except Exception:
+            self._note_error()
+        return self._take_outputs()
+
+    # Commands
+
+    def call(
+        self, call: str, target: str, destination: Address, media: Media, now: float
+    ) -> list[Output]:
+        """Send an INVITE for ``target``.  Raises StackRefusal."""
+        if self._draining:
+            raise StackRefusal("draining", "the phone is being stopped")
+        if call in self._legs:
+            raise StackRefusal("duplicate_call", f"there is a call {call} already")
+        try:
+            uri = SipUri.parse(target)
+        except UriError as error:
+            raise StackRefusal("bad_uri", str(error)) from None
+        if uri.scheme != "sip":
+            raise StackRefusal("bad_uri", f"{target}: sips needs TLS, which we do not have")
+        self.ctx.now = now
+        leg = CallerLeg(self, call, uri, destination, media)
+        self._add(leg)
+        leg.start()
+        return self._take_outputs()
+
+    def ring(self, call: str, now: float, *, code: int = 180) -> list[Output]:
+        """Send another provisional response.  Raises StackRefusal."""
+        return self._command(now, lambda: self._callee(call).ring(code))
+
+    def answer(self, call: str, media: Media, now: float) -> list[Output]:
+        """Send 200 with SDP.  Raises StackRefusal."""
+        return self._command(now, lambda: self._callee(call).answer(media))
+
+    def reject(self, call: str, now: float, *, code: int = 486, reason: str = "") -> list[Output]:
+        """Send a final 3xx-6xx to a ringing call.  Raises StackRefusal."""
+        # The phrase goes onto the wire: it must not end the line.
+        phrase = " ".join(reason.split())
+        return self._command(now, lambda: self._callee(call).reject(code, phrase))
+
+    def cancel(self, call: str, now: float) -> list[Output]:
+        """Cancel an outgoing call; exactly one CancelResolved follows.  Raises StackRefusal."""
+        return self._command(now, lambda: self._caller(call).cancel())
+
+    def hang_up(self, call: str, now: float) -> list[Output]:
+        """End the call whatever its state is.  Raises StackRefusal."""
+        return self._command(now, lambda: self._leg(call).hang_up())
+
+    def drain(self, now: float) -> list[Output]:
+        """End every call and refuse new ones with 503."""
+        self.ctx.now = now
+        self._draining = True
+        for leg in list(self._legs.values()):
+            try:
+                leg.drain()
+            except Exception:  # the other calls must be ended all the same
+                self._note_error()
+        return self._take_outputs()
+
+    def is_idle(self) -> bool:
+        """No call and no unanswered BYE, CANCEL or refusal is left."""
+        return not self._legs and next(self.transactions.waiting(), None) is None
+
+    # What legs need (Registry)
+
+    def forget(self, leg: Leg, cause: EndCause) -> None:
+        """The leg has ended."""
+        self._legs.pop(leg.key, None)
+        self._dialogs.pop((leg.call_id, leg.local_tag), None)
+        self._ended[leg.key] = (
+            "cancelled" if cause in ("cancelled", "answered_elsewhere") else "already_ended"
+        )
+        if len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        code: int,
+        *,
+        extra: tuple[tuple[str, str], ...] = (),
+        content: bytes = b"",
+        reason: str = "",
+    ) -> bytes:
+        """Respond in ``transaction``; returns the datagram sent."""
+        response = self.ctx.response(
+            transaction.request,
+            code,
+            to_tag=transaction.to_tag,
+            extra=extra,
+            content=content,
+            reason=reason,
+        )
+        data = response.encode()
+        transaction.respond(code, data)
+        return data
+
+    def sip_call_id(self, call: str) -> str:
+        """The Call-ID of a call that has not ended.  Raises StackRefusal."""
+        return self._leg(call).call_id
+
+    # Inside: commands
+
+    def _command(self, now: float, action: Callable[[], None]) -> list[Output]:
+        self.ctx.now = now
+        action()
+        return self._take_outputs()
+
+    def _leg(self, call: str) -> Leg:
+        leg = self._legs.get(call)
+        if leg is not None:
+            return leg
+        reason = self._ended.get(call, "no_such_call")
+        raise StackRefusal(reason, f"call {call}: {reason.replace('_', ' ')}")
+
+    def _callee(self, call: str) -> CalleeLeg:
+        leg = self._leg(call)
+        if not isinstance(leg, CalleeLeg):
+            raise StackRefusal("not_incoming", f"call {call} is an outgoing one")
+        return leg
+
+    def _caller(self, call: str) -> CallerLeg:
+        leg = self._leg(call)
+        if not isinstance(leg, CallerLeg):
+            raise StackRefusal("not_outgoing", f"call {call} is an incoming one")
+        return leg
+
+    def _add(self, leg: Leg) -> None:
+        self._legs[leg.key] = leg
+        self._dialogs[leg.call_id, leg.local_tag] = leg
+
+    def _take_outputs(self) -> list[Output]:
+        outputs, self.ctx.outputs = self.ctx.outputs, []
+        return outputs
+
+    def _note_error(self) -> None:
+        self.ctx.count("engine_error")
+        self.last_error = traceback.format_exc()
+
+    # Inside: datagrams
+
+    def _receive(self, data: bytes, source: Address) -> None:
+        try:
+            message = parse(data)
+            if message.is_request:
+                self._receive_request(message, source)
+            else:
+                self._receive_response(message, source)
+        except Malformed as fault:
+            self.ctx.count("sip_malformed")
+            self._refuse_malformed(fault, source)
+
+    def _receive_response(self, response: Message, source: Address) -> None:
+        # §8.1.3.3: a response with a second Via was not meant for us.
+        if len(response.headers.values("Via")) != 1:
+            raise Malformed("a response must have one Via")
+        # Read here what the calls will read, so that a bad header changes nothing.
+        via, method, _, _ = response.via, response.cseq.method, response.to, response.from_
+        transaction = self.transactions.find_client(via.branch, method)
+        if transaction is None or not self.ctx.is_ours(via):
+            self.ctx.count("sip_unmatched")
+            return
+        transaction.receive(response, source)
+
+    def _receive_request(self, request: Message, source: Address) -> None:
+        destination = _reply_address(request.via, source)
+        method = request.method
+        transaction = self.transactions.find_server(request, "INVITE" if method == "ACK" else "")
+        if method == "ACK":
+            self._receive_ack(request, source, transaction)
+            return
+        if transaction is not None:
+            transaction.receive_again()
+            return
+        admission.check_form(request)
+        # For the reply only: what identifies the transaction is the Via as it came.
+        _stamp_via(request, source)
+        invite = self.transactions.find_server(request, "INVITE") if method == "CANCEL" else None
+        transaction = self.transactions.accept(request, destination)
+        transaction.to_tag = invite.to_tag if invite is not None else self.ctx.token()
+        try:
+            if method == "CANCEL":
+                self._receive_cancel(transaction, invite)
+            else:
+                self._serve(transaction, source)
+        except Exception:
+            self._note_error()
+            if transaction.unanswered:
+                self.respond(transaction, 500)
+
+    def _receive_ack(
+        self, ack: Message, source: Address, transaction: ServerTransaction | None
+    ) -> None:
+        admission.check_form(ack)
+        # The ACK to a 3xx-6xx belongs to the INVITE's transaction; the ACK to a 2xx to the call,
+        # also if its sender, wrongly, used the INVITE's branch again.
+        if isinstance(transaction, ServerInvite) and not transaction.accepted:
+            transaction.acknowledge()
+            return
+        leg = self._dialogs.get((ack.call_id, ack.to.tag))
+        if leg is None:
+            self.ctx.count("sip_unmatched")
+            return
+        leg.receive_ack(ack, source)
+
+    def _receive_cancel(
+        self, transaction: ServerTransaction, invite: ServerTransaction | None
+    ) -> None:
+        """§9.2.  Require is not looked at (§8.2.2.3)."""
+        if invite is None:
+            self.respond(transaction, 481)
+            return
+        self.respond(transaction, 200)
+        if invite.on_cancel is not None:  # else the final response was sent before
+            invite.on_cancel(transaction.request)
+
+    def _serve(self, transaction: ServerTransaction, source: Address) -> None:
+        """Any new request but ACK and CANCEL."""
+        request = transaction.request
+        refusal = admission.inspect(request, self.ctx.config)
+        if refusal is None and not request.to.tag and self.transactions.merged(transaction):
+            refusal = admission.Refusal(482)
+        if refusal is not None:
+            self.respond(transaction, refusal.code, extra=refusal.extra)
+        elif request.to.tag:
+            leg = self._dialogs.get((request.call_id, request.to.tag))
+            if leg is None:
+                self.respond(transaction, 481)
+            else:
+                leg.receive(transaction, source)
+        elif request.method == "INVITE":
+            self._receive_invite(transaction, source)
+        elif request.method == "OPTIONS":
+            self._receive_options(transaction)
+        else:  # BYE without a To tag
+            self.respond(transaction, 481)
+
+    def _receive_invite(self, transaction: ServerTransaction, source: Address) -> None:
+        refusal = self._unavailable()
+        if refusal:
+            if refusal == 486:
+                self.ctx.count("calls_refused_busy")
+            self.respond(transaction, refusal)
+            return
+        try:
+            offered = admission.read_offer(transaction.request)
+        except sdp.SdpError:
+            self.ctx.count("sip_malformed")
+            self.respond(transaction, 400, reason="Unreadable Session Description")
+            return
+        except sdp.NotAcceptable:
+            self.respond(transaction, 488)
+            return
+        self._incoming += 1
+        leg = CalleeLeg(self, f"i{self._incoming}", transaction, offered, source)
+        self._add(leg)
+        leg.start()
+
+    def _receive_options(self, transaction: ServerTransaction) -> None:
+        """§11.2: the code is what an INVITE would get now."""
+        extra = (
+            ("Contact", self.ctx.contact),
+            ("Allow", ALLOW),
+            ("Accept", ACCEPT),
+            ("Supported", ""),
+        )
+        self.respond(transaction, self._unavailable() or 200, extra=extra)
+
+    def _unavailable(self) -> int:
+        """The code of a refusal that a new call would get now; 0 if it would ring."""
+        limit = self.ctx.config.max_calls
+        if self._draining:
+            return 503
+        return 486 if limit is not None and len(self._legs) >= limit else 0
+
+    def _refuse_malformed(self, fault: Malformed, source: Address) -> None:
+        """Answer a request that cannot be read, if it can be answered; forget it at once.
+
+        Stateless (§8.2.7): a copy of the request gets a reply of its own.
+        """
+        request = fault.message
+        if request is None or not admission.answerable(request):
+            return
+        destination = _reply_address(request.via, source)
+        _stamp_via(request, source)
+        phrase = " ".join(str(fault).split()) if fault.code == 400 else ""
+        response = self.ctx.response(
+            request, fault.code, to_tag=self.ctx.token(), reason=phrase.capitalize()[:60]
+        )
+        self.ctx.send(response.encode(), destination)
+
+    def _unreachable(self, data: bytes, destination: Address) -> None:
+        method, branch = _sent_request(data)
+        transaction = self.transactions.find_client(branch, method)
+        if transaction is not None and transaction.destination == destination:
+            self.ctx.count("sip_unreachable")
+            transaction.unreachable()
+
+
+if TYPE_CHECKING:
+    _implements: type[Stack] = Engine  # the type checker compares every member
+
+
+def _reply_address(via: Via, source: Address) -> Address:
+    """Where responses to a request from ``source`` go (§18.2.2, RFC 3581 §4)."""
+    if "rport" in via.params:
+        return source
+    return source[0], via.port or DEFAULT_PORT
+
+
+def _stamp_via(request: Message, source: Address) -> None:
+    """Write ``received`` and ``rport`` into the top Via of ``request`` (§18.2.1, RFC 3581 §4)."""
+    via = request.via
+    rport = "rport" in via.params
+    if not rport and via.host == source[0]:
+        return
+    params = via.params | {"received": source[0]}
+    if rport:
+        params["rport"] = str(source[1])
+    stamped = str(Via(via.transport, via.host, via.port, params))
+    rest = split_commas(request.headers["Via"])[1:]
+    request.headers.replace_first("Via", ", ".join([stamped, *rest]))
+
+
+def _sent_request(data: bytes) -> tuple[str, str]:
+    """Method and branch of a request of ours, of which perhaps only the beginning is left."""
+    lines = data.decode("utf-8", "surrogateescape").split("\r\n")
+    method = lines[0].partition(" ")[0]
+    for line in lines[1:2]:  # we write Via first; a response of ours has no transaction to end
+        name, _, value = line.partition(":")
+        branch = value.partition(";branch=")[2].partition(";")[0]
+        if name == "Via" and method != "SIP/2.0":
+            return method, branch
+    return method, ""

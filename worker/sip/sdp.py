@@ -1,0 +1,220 @@
+"""Session descriptions: offer and answer for one audio stream (RFC 3264, RFC 4566).
+
+PCMU, PCMA and telephone-event at 8 kHz; everything else that is offered is declined stream by
+stream, so that a video call still gets its audio.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from ..pyvoip import PayloadType, Section, TransmitType, parse_sections
+from ..stack import Address, Media
+from .uri import is_numeric
+
+__all__ = [
+    "Codec",
+    "Description",
+    "NotAcceptable",
+    "SdpError",
+    "Stream",
+    "answer",
+    "describe",
+    "offer",
+    "parse",
+    "session_id",
+]
+
+AUDIO = (PayloadType.PCMU, PayloadType.PCMA)
+"""What we speak, dearest first."""
+_EVENT_PAYLOAD = 101
+_PROTOCOL = "RTP/AVP"
+
+_MIRROR = {
+    TransmitType.SENDRECV: TransmitType.SENDRECV,
+    TransmitType.SENDONLY: TransmitType.RECVONLY,
+    TransmitType.RECVONLY: TransmitType.SENDONLY,
+    TransmitType.INACTIVE: TransmitType.INACTIVE,
+}
+
+
+class SdpError(ValueError):
+    """Not a session description."""
+
+
+class NotAcceptable(Exception):
+    """No stream of the offer can be used (488)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A payload type as one side numbers it."""
+
+    payload: int
+    type: PayloadType
+
+    @property
+    def name(self) -> str:
+        """As in ``a=rtpmap``: ``PCMU``, ``telephone-event``."""
+        return str(self.type.description)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One ``m=`` section of the peer's description."""
+
+    line: str
+    """The m= value as written."""
+    port: int
+    host: str
+    codecs: tuple[Codec, ...]
+    """The formats we know, in the peer's order of preference; empty if the stream is no use."""
+    direction: TransmitType
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is audio that we can speak."""
+        return any(codec.type in AUDIO for codec in self.codecs)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A peer's session description, offer or answer."""
+
+    streams: tuple[Stream, ...]
+    times: str = "0 0"
+    """Value of its ``t=`` line, which the answer must repeat (RFC 3264 §6)."""
+
+    @property
+    def audio(self) -> Stream | None:
+        """The first stream we can use."""
+        return next((stream for stream in self.streams if stream.usable), None)
+
+    @property
+    def address(self) -> Address | None:
+        """Where the peer wants its audio, if it is known and numeric."""
+        stream = self.audio
+        # 0.0.0.0 is RFC 2543's hold (RFC 3264 §8.4): nowhere to send to.
+        if stream is None or not is_numeric(stream.host) or stream.host in ("0.0.0.0", "::"):
+            return None
+        return stream.host, stream.port
+
+    @property
+    def codec(self) -> str:
+        """Name of the first audio codec; empty where there is none."""
+        stream = self.audio
+        if stream is None:
+            return ""
+        return next(codec.name for codec in stream.codecs if codec.type in AUDIO)
+
+
+def parse(content: bytes) -> Description:
+    """Read the peer's description.  Raises SdpError."""
+    sections = parse_sections(content)
+    if not sections or "v" not in sections[0].body:
+        raise SdpError("it does not begin with a version")
+    session, *media = sections
+    if not media:
+        raise SdpError("it has no media")
+    times = session.body.get("t", {"start": "0", "stop": "0"})
+    streams = tuple(_stream(section, session) for section in media)
+    return Description(streams, f"{times['start']} {times['stop']}")
+
+
+def _stream(section: Section, session: Section) -> Stream:
+    attributes = section.body.get("a", {})
+    inherited = session.body.get("a", {}).get("transmit_type", TransmitType.SENDRECV)
+    direction = attributes.get("transmit_type", inherited)
+    connections = section.body.get("c") or session.body.get("c") or []
+    host = str(connections[0]["address"]) if connections else ""
+    if host == "0.0.0.0":
+        direction = TransmitType.INACTIVE
+    # pyVoIP leaves m out when it does not know the profile; then nothing of the stream is usable.
+    lines = section.body.get("m") or [None]
+    line = lines[0]
+    if line is None or line["type"] != "audio" or line["protocol"].value != _PROTOCOL:
+        return Stream(section.first, 0, host, (), direction)
+    port = int(line["port"])
+    if not 0 < port < 65536 or not host:
+        return Stream(section.first, 0, host, (), direction)
+    codecs = tuple(
+        codec
+        for payload in line["methods"]
+        if (codec := _codec(payload, line["attributes"].get(payload, {}))) is not None
+    )
+    return Stream(section.first, port, host, codecs, direction)
+
+
+def _codec(payload: str, attributes: dict[str, dict[str, str]]) -> Codec | None:
+    """The codec behind a format number, or None if we don't speak it."""
+    if not payload.isascii() or not payload.isdigit() or int(payload) > 127:
+        return None
+    number = int(payload)
+    mapped = attributes.get("rtpmap")
+    if mapped is None:
+        # Without rtpmap the static assignment of RFC 3551 holds.
+        return next((Codec(number, type_) for type_ in AUDIO if type_.value == number), None)
+    if mapped["frequency"] != "8000":
+        return None
+    name = mapped["name"].lower()
+    for type_ in (*AUDIO, PayloadType.EVENT):
+        if type_.description.lower() == name:
+            return Codec(number, type_)
+    return None
+
+
+def session_id(token: str) -> int:
+    """A number for the ``o=`` line, from a random token."""
+    return zlib.crc32(token.encode())
+
+
+def offer(media: Media, session: int, version: int = 1) -> bytes:
+    """Our offer of one audio stream."""
+    codecs = [Codec(int(type_), type_) for type_ in AUDIO]
+    codecs.append(Codec(_EVENT_PAYLOAD, PayloadType.EVENT))
+    stream = _audio_lines(media.port, codecs, TransmitType.SENDRECV)
+    return describe(media, session, version, stream)
+
+
+def answer(offered: Description, media: Media, session: int, version: int = 1) -> bytes:
+    """Our answer: the first usable stream taken, the others declined.  Raises NotAcceptable."""
+    taken = offered.audio
+    if taken is None:
+        raise NotAcceptable("no stream of the offer can be used")
+    lines: list[str] = []
+    for stream in offered.streams:
+        if stream is taken:
+            lines += _audio_lines(media.port, list(stream.codecs), _MIRROR[stream.direction])
+        else:
+            # RFC 3264 §6: same media, profile and formats, port 0.
+            kind, _, rest = stream.line.partition(" ")
+            lines.append(f"m={kind} 0 {rest.partition(' ')[2]}")
+    return describe(media, session, version, lines, offered.times)
+
+
+def _audio_lines(port: int, codecs: list[Codec], direction: TransmitType) -> list[str]:
+    lines = [f"m=audio {port} {_PROTOCOL} {' '.join(str(codec.payload) for codec in codecs)}"]
+    for codec in codecs:
+        lines.append(f"a=rtpmap:{codec.payload} {codec.name}/8000")
+        if codec.type is PayloadType.EVENT:
+            lines.append(f"a=fmtp:{codec.payload} 0-15")
+    lines.append("a=ptime:20")
+    lines.append(f"a={direction.value}")
+    return lines
+
+
+def describe(
+    media: Media, session: int, version: int, streams: list[str], times: str = "0 0"
+) -> bytes:
+    """A whole description around the lines of its streams."""
+    family = "IP6" if ":" in media.host else "IP4"
+    lines = [
+        "v=0",
+        f"o=- {session} {version} IN {family} {media.host}",
+        "s=-",
+        f"c=IN {family} {media.host}",
+        f"t={times}",
+        *streams,
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "surrogateescape")

@@ -1,0 +1,151 @@
+"""The contract between a phone and its SIP stack.
+
+The rest of the worker sees only this module: commands go in as method calls, what happened comes
+out as the outputs below.  A stack has no socket, clock, thread or logging inside; the poll loop
+of the worker sends what it returns and tells it the time.  All times are seconds on the
+monotonic clock, all addresses are ``(host, port)`` with a numeric host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from ..protocol.events import (
+    Address,
+    Answered,
+    CallEnded,
+    CancelResolved,
+    Confirmed,
+    IncomingCall,
+    Progress,
+)
+
+__all__ = [
+    "Address",
+    "Answered",
+    "CallEnded",
+    "CallEvent",
+    "CancelResolved",
+    "Confirmed",
+    "IncomingCall",
+    "Media",
+    "Output",
+    "Progress",
+    "Send",
+    "Stack",
+    "StackConfig",
+    "StackRefusal",
+]
+
+
+class StackRefusal(Exception):
+    """A command that the state of the call does not allow; nothing was sent.
+
+    ``reason`` is one word for programs (``no_such_call``, ``cancelled``, ``already_answered``,
+    ``not_ringing``, ``bad_uri``, ``draining`` …); the message is for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackConfig:
+    """What a stack needs to know of its phone."""
+
+    user: str
+    """User part of our own URI (the phone's number)."""
+    host: str
+    """Host written into Via, Contact and SDP: the bound address, or the advertised one."""
+    port: int
+    """Port written into Via and Contact."""
+    display_name: str = ""
+    user_agent: str = "sipherd"
+    match_user: bool = False
+    """Answer 404 to a request URI whose user part is not ours (default: accept any)."""
+    max_calls: int | None = None
+    """Calls at once; above it 486.  None is no limit."""
+    ring_timeout: float = 60.0
+    """Seconds an incoming call rings before 480; a shorter Expires of the INVITE wins (487)."""
+    t1: float = 0.5
+    t2: float = 4.0
+    t4: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """Where this phone receives the audio of one call."""
+
+    host: str
+    port: int
+    """RTP port (even); RTCP is the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One datagram to put on the wire, now."""
+
+    data: bytes
+    destination: Address
+
+
+# What a stack reports is what observers of the herd see: one description, protocol.events.
+CallEvent: TypeAlias = (
+    IncomingCall | Progress | Answered | Confirmed | CancelResolved | CallEnded
+)
+Output: TypeAlias = Send | CallEvent
+
+
+class Stack(Protocol):
+    """One SIP user agent.  Every method returns the outputs it caused, in order."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Running totals by name: ``sip_malformed``, ``sip_retransmitted``, ``sip_duplicate`` …"""
+
+    def receive(self, data: bytes, source: Address, now: float) -> list[Output]:
+        """Take one datagram from the wire.  Never raises, whatever the bytes are."""
+
+    def unreachable(self, data: bytes, destination: Address, now: float) -> list[Output]:
+        """An ICMP error came back for the datagram ``data`` (perhaps truncated)."""
+
+    def tick(self, now: float) -> list[Output]:
+        """Run every timer that is due."""
+
+    def next_timer(self) -> float | None:
+        """When ``tick`` is wanted next, or None."""
+
+    def call(
+        self, call: str, target: str, destination: Address, media: Media, now: float
+    ) -> list[Output]:
+        """Send an INVITE for the SIP URI ``target`` to ``destination``.
+
+        Raises StackRefusal (``bad_uri``, ``draining``).
+        """
+
+    def ring(self, call: str, now: float, *, code: int = 180) -> list[Output]:
+        """Send another provisional response.  Raises StackRefusal."""
+
+    def answer(self, call: str, media: Media, now: float) -> list[Output]:
+        """Send 200 with SDP.  Raises StackRefusal (``cancelled``, ``already_answered`` …)."""
+
+    def reject(self, call: str, now: float, *, code: int = 486, reason: str = "") -> list[Output]:
+        """Send a final 3xx-6xx response to a ringing call.  Raises StackRefusal."""
+
+    def cancel(self, call: str, now: float) -> list[Output]:
+        """Cancel an outgoing call; exactly one CancelResolved follows.  Raises StackRefusal.
+
+        A 2xx known before gives ``already_answered`` at once and leaves the call up.
+        """
+
+    def hang_up(self, call: str, now: float) -> list[Output]:
+        """End the call whatever its state is: BYE, CANCEL (then as ``cancel``) or 480."""
+
+    def drain(self, now: float) -> list[Output]:
+        """End every call and refuse new ones with 503."""
+
+    def is_idle(self) -> bool:
+        """No call and no unanswered BYE or CANCEL is left: a drained process may exit."""
