@@ -30,6 +30,7 @@ from .spec import PhoneSpec
 from .states import CallState, PhoneState
 
 __all__ = [
+    "ANY_PORT",
     "PROTOCOL_VERSION",
     "AddPhones",
     "AnswerCall",
@@ -85,6 +86,7 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
+ANY_PORT = 0
 
 
 def _tag(name: str) -> str:
@@ -154,7 +156,7 @@ class Welcome(Message, frozen=True, kw_only=True):
     port: int
     """Port for Via and Contact."""
     rtp_first: int
-    """First port of the phone's RTP lease (even)."""
+    """First port of the phone's RTP lease (even), or ANY_PORT: pairs come from the kernel."""
     rtp_pairs: int
 
 

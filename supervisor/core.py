@@ -100,6 +100,8 @@ _WHILE_STOPPING = (
     | CancelCall
 )
 
+_HAS_PROCESS = (PhoneState.STARTING, PhoneState.READY, PhoneState.DRAINING)
+
 
 @dataclass(slots=True)
 class _End:
@@ -259,7 +261,7 @@ class Core:
         current = phone is not None and phone.incarnation == input.incarnation
         match input:
             case Forked(name, incarnation, pid):
-                if phone and current and phone.state in (PhoneState.STARTING, PhoneState.DRAINING):
+                if phone and current and phone.state in _HAS_PROCESS:
                     self._life.forked(phone, pid)
                 else:
                     # It came too late: nobody awaits it, and it has not touched the socket.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ..protocol.events import PhoneAdded, PhoneDied, PhoneMoved, PhoneRemoved, PortSkipped
 from ..protocol.messages import (
+    ANY_PORT,
     Drain,
     Envelope,
     Exit,
@@ -42,6 +43,11 @@ KILL_AFTER = 8.0
 REPORT_AFTER = 10.0
 QUICK_KILL_AFTER = 1.0
 QUICK_REPORT_AFTER = 3.0
+
+
+def _has_any_port(spec: PhoneSpec) -> bool:
+    """``port: 0`` takes its RTP ports from the kernel, too: it lives beside any other herd."""
+    return spec.port == 0
 
 
 class AdmissionError(Exception):
@@ -102,7 +108,7 @@ class Life:
 
     def admit(self, specs: Sequence[PhoneSpec]) -> list[Phone]:
         """Reserve and bind all that these phones need, or raise AdmissionError and keep nothing."""
-        wanted = sum(self._pairs(spec) for spec in specs)
+        wanted = sum(self._pairs(spec) for spec in specs if not _has_any_port(spec))
         if not self.rtp.free_after(wanted):
             raise AdmissionError(
                 "no_rtp_port",
@@ -140,7 +146,7 @@ class Life:
         if taken:
             raise AdmissionError("duplicate_name", f"phone {spec.name}: {taken}")
         pairs = self._pairs(spec)
-        first = self.rtp.lease(pairs)
+        first = ANY_PORT if _has_any_port(spec) else self.rtp.lease(pairs)
         if first is None:
             raise AdmissionError(
                 "no_rtp_port",
@@ -150,7 +156,7 @@ class Life:
         try:
             binding, skips = self.ports.allocate(spec, keep_free=fixed)
         except PortError:
-            self.rtp.release(first)
+            self._release_rtp(first)
             raise
         phone = Phone(
             spec=spec,
@@ -176,7 +182,11 @@ class Life:
     def _free(self, phone: Phone) -> None:
         self._close_socket(phone)
         self.ports.release(phone.spec, phone.port, rest=phone.used, now=self.now)
-        self.rtp.release(phone.rtp_first)
+        self._release_rtp(phone.rtp_first)
+
+    def _release_rtp(self, first: int) -> None:
+        if first != ANY_PORT:
+            self.rtp.release(first)
 
     def _close_socket(self, phone: Phone) -> None:
         if phone.fd is not None:
@@ -231,11 +241,11 @@ class Life:
 
     def nursery_gone(self) -> None:
         """Fork requests not answered went with it: ask again, as a new incarnation."""
-        for phone in [phone for phone in self._starting if not phone.pid]:
-            self._no_longer_starting(phone)
+        for phone in [phone for phone in self.table if not phone.pid]:
             if phone.state is PhoneState.DRAINING:
                 self._conclude_departure(phone)
-            else:
+            elif phone in self._starting:
+                self._no_longer_starting(phone)
                 self._queue.append(phone)
         self._fill_window()
 

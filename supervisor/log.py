@@ -23,6 +23,7 @@ LIMIT = 10_000
 MAX_LINE = 4096
 """Bytes of a line of raw output; what is longer is broken."""
 _EVENT = MutableMapping[str, Any]
+_NOTHING: Mapping[str, Any] = {}
 
 
 class _Stream:
@@ -68,25 +69,26 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
 
-    def out(self, text: str) -> None:
-        """Text for stdout, with its own line ends."""
-        self._put(self._out, text)
+    def out(self, text: str) -> bool:
+        """Text for stdout, with its own line ends; whether there was room for it."""
+        return self._put(self._out, text)
 
-    def err(self, line: str) -> None:
-        """One line for stderr, with its line end."""
-        self._put(self._err, line)
+    def err(self, line: str) -> bool:
+        """One line for stderr, with its line end; whether there was room for it."""
+        return self._put(self._err, line)
 
-    def _put(self, stream: _Stream, text: str) -> None:
+    def _put(self, stream: _Stream, text: str) -> bool:
         if stream.broken:
-            return
+            return False
         if len(stream.waiting) >= self._limit:
             self.dropped += 1
-            return
+            return False
         stream.waiting.append(text.encode(errors="backslashreplace"))
         # The thread says that it sleeps before it looks at the queues for the last time.
         if self._is_asleep:
             self._is_asleep = False
             os.eventfd_write(self._wake, 1)
+        return True
 
     def close(self, timeout: float) -> bool:
         """Write what waits, for at most ``timeout`` seconds; whether all of it could be written."""
@@ -102,11 +104,13 @@ class LogWriter:
         streams = (self._out, self._err)
         while True:
             self._is_asleep = True
+            closing = self._closing
             pending = [stream for stream in streams if stream.is_pending()]
-            if self._closing and not pending:
+            if closing and not pending:
                 return
             poll = select.poll()
-            poll.register(self._wake, select.POLLIN)
+            if not closing:
+                poll.register(self._wake, select.POLLIN)
             for stream in pending:
                 # A pipe is writable when it has room for PIPE_BUF bytes: a line of that length
                 # never blocks, and a blocked stream leaves the other one alone.
@@ -114,19 +118,100 @@ class LogWriter:
             ready = {fd for fd, _ in poll.poll()}
             self._is_asleep = False
             if self._wake in ready:
-                if self._closing:
-                    # It stays readable: poll would return at once for ever.
-                    if not {stream.fd for stream in pending} & ready:
-                        self._wait_for(pending)
-                else:
-                    os.eventfd_read(self._wake)
+                os.eventfd_read(self._wake)
             for stream in pending:
                 if stream.fd in ready:
                     stream.write_one()
 
-    @staticmethod
-    def _wait_for(pending: list[_Stream]) -> None:
-        poll = select.poll()
-        for stream in pending:
-            poll.register(stream.fd, select.POLLOUT)
-        poll.poll()
+
+class Log:
+    """Structured lines: JSON, or coloured text for a terminal."""
+
+    def __init__(self, writer: LogWriter, *, is_terminal: bool) -> None:
+        self._writer = writer
+        self._reported = 0
+        processors: list[Any] = [structlog.processors.add_log_level]
+        if is_terminal:
+            processors += [
+                structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+                _printable,
+                structlog.dev.ConsoleRenderer(
+                    colors=True, exception_formatter=structlog.dev.plain_traceback
+                ),
+            ]
+        else:
+            processors += [
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=json.dumps, default=str),
+            ]
+        self._sink = _Sink(writer)
+        self._logger = structlog.wrap_logger(
+            self._sink,
+            processors=processors,
+            wrapper_class=structlog.make_filtering_bound_logger("info"),
+            context_class=dict,
+        ).bind()  # else each line makes a new one
+
+    def write(
+        self, level: str, event: str, fields: Mapping[str, Any] = _NOTHING, /, **more: object
+    ) -> None:
+        """One line; ``more`` wins over ``fields``, which may come from anybody."""
+        named = {_RENAMED.get(key, key): value for key, value in fields.items()}
+        getattr(self._logger, level)(event, **(named | more))
+        dropped = self._writer.dropped
+        if dropped > self._reported and self._sink.was_taken:
+            self._logger.warning("output_dropped", lines=dropped - self._reported)
+            if self._sink.was_taken:
+                self._reported = dropped
+
+
+class Lines:
+    """Cuts a stream of bytes into lines of at most MAX_LINE bytes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """The lines that are complete now; empty ones are left out."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        while len(self._rest) > MAX_LINE:
+            lines.append(self._rest[:MAX_LINE])
+            self._rest = self._rest[MAX_LINE:]
+        for line in lines:
+            for at in range(0, len(line), MAX_LINE):
+                if text := line[at : at + MAX_LINE].decode(errors="backslashreplace").rstrip():
+                    yield text
+
+    def end(self) -> Iterator[str]:
+        """What came without a line end."""
+        yield from self.feed(b"\n")
+
+
+class _Sink:
+    """What structlog calls with a rendered line."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self.was_taken = True
+        """The last line found room."""
+
+    def msg(self, line: str) -> None:
+        self.was_taken = self._writer.err(line + "\n")
+
+    debug = info = warning = error = critical = msg
+
+
+# Names that structlog gives a meaning to, or that its methods can't take.
+_RENAMED = {
+    name: f"{name}_"
+    for name in ("event", "exc_info", "exception", "level", "self", "stack_info", "timestamp")
+}
+
+
+def _printable(_logger: object, _method: str, event: _EVENT) -> _EVENT:
+    """No line breaks and no escape sequences in a line on a terminal: a peer may have sent them."""
+    for key, value in event.items():
+        if isinstance(value, str) and key != "exception" and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode()
+    return event

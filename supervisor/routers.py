@@ -10,6 +10,7 @@ import contextlib
 import enum
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import zmq
 
@@ -52,7 +53,7 @@ class Router:
             if isinstance(error, zmq.ZMQError):
                 raise OSError(error.errno, error.strerror, str(path)) from None
             raise
-        self.fd: int = self._socket.get(zmq.FD)
+        self.fd = cast(int, self._socket.get(zmq.FD))
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, zmq.Frame | None]]:
         """Up to ``limit`` messages that are there: who sent it, and its one frame.
@@ -76,7 +77,7 @@ class Router:
 
     def has_input(self) -> bool:
         """Whether ``receive`` would yield."""
-        return bool(self._socket.get(zmq.EVENTS) & zmq.POLLIN)
+        return bool(cast(int, self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
     def send(self, route: bytes, data: bytes) -> Delivery:
         """Never blocks."""

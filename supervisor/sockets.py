@@ -32,7 +32,8 @@ def bind(address: str, port: int) -> tuple[str, int, int]:
         udp = on_error.enter_context(
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         )
-        # No SO_REUSEADDR, no SO_REUSEPORT: with both sides setting it, a newcomer takes the traffic.
+        # No SO_REUSEADDR, no SO_REUSEPORT: with both sides setting it, a newcomer takes the
+        # traffic.
         # When a datagram came and how many were lost is unknowable unless asked for now.
         udp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         udp.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)

@@ -257,6 +257,26 @@ def test_the_nursery_s_death_costs_only_the_forks_it_had_not_made(herd: Driver) 
     assert herd.state("alice") is PhoneState.READY
 
 
+def test_a_phone_stopped_before_it_had_a_process_does_not_wait_for_a_dead_nursery(
+    herd: Driver,
+) -> None:
+    herd.ask(AddPhones(specs=(phone("carol"),)))
+    stop = herd.ask(StopPhones(which=("carol",)))
+    assert herd.state("carol") is PhoneState.DRAINING
+    herd.step(NurseryGone(44, "SIGKILL"))
+    assert herd.reply(stop).result.reports[0].how == "killed"
+
+
+def test_the_nursery_s_word_may_come_after_the_phone_s(herd: Driver) -> None:
+    herd.ask(AddPhones(specs=(phone("carol"),)))
+    start = herd.wanted(StartProcess)[0]
+    herd.from_worker("carol", Hello(pid=77, token=start.token))
+    herd.from_worker("carol", Ready())
+    herd.step(Forked("carol", 1, 77))
+    assert herd.state("carol") is PhoneState.READY
+    assert herd.signals() == []
+
+
 # -- adding and removing -------------------------------------------------------------------------
 
 
@@ -483,3 +503,12 @@ def test_ready_after_the_stop_changes_nothing(herd: Driver) -> None:
     herd.ask(StopPhones(which=("carol",)))
     herd.from_worker("carol", Ready())
     assert herd.state("carol") is PhoneState.DRAINING
+
+
+def test_a_phone_with_any_port_takes_nothing_of_the_rtp_range() -> None:
+    herd = Driver(phone("any", port=0, media="audio"), phone("fixed", media="audio"))
+    herd.begin()
+    assert [p.rtp_first for p in herd.core.table] == [0, 20000]
+    herd.ask(RemovePhones(which=("any",)))
+    herd.drain("any")
+    assert len(herd.core.table) == 1
