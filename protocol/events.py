@@ -40,6 +40,7 @@ __all__ = [
     "Progress",
     "RtpPairSkipped",
     "SipTrace",
+    "TurnedAway",
     "flatten",
 ]
 
@@ -48,7 +49,6 @@ Address: TypeAlias = tuple[str, int]
 EndCause: TypeAlias = Literal[
     "hung_up",  # BYE after an answer, by either side
     "rejected",  # a final 3xx-6xx, sent or received
-    "busy",  # more calls than the phone takes at once
     "overflow",  # more calls than may wait for a client
     "cancelled",
     "answered_elsewhere",  # CANCEL with Reason: SIP;cause=200 (RFC 3326)
@@ -173,6 +173,16 @@ class IncomingCall(Body, frozen=True, kw_only=True, tag="incoming"):
     source: Address
 
 
+class TurnedAway(Body, frozen=True, kw_only=True, tag="turned_away"):
+    """An INVITE that never became a call: the phone has as many as it takes at once."""
+
+    cause: Literal["busy"]
+    code: int
+    sip_call_id: str
+    from_uri: str
+    source: Address
+
+
 class Progress(Body, frozen=True, kw_only=True, tag="progress"):
     """Caller: a provisional response other than 100.  Repeats of one code are not reported."""
 
@@ -268,6 +278,7 @@ AnyBody: TypeAlias = (
     | CancelResolved
     | CallEnded
     | Overflow
+    | TurnedAway
     | RtpPairSkipped
     | SipTrace
 )

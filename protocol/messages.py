@@ -25,6 +25,7 @@ from .events import (
     Progress,
     RtpPairSkipped,
     SipTrace,
+    TurnedAway,
 )
 from .spec import PhoneSpec
 from .states import CallState, PhoneState
@@ -201,6 +202,7 @@ class Happened(Message, frozen=True, kw_only=True):
         | Confirmed
         | CancelResolved
         | CallEnded
+        | TurnedAway
         | RtpPairSkipped
         | SipTrace
     )

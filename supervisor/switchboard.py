@@ -26,6 +26,7 @@ from ..protocol.events import (
     Progress,
     RtpPairSkipped,
     SipTrace,
+    TurnedAway,
 )
 from ..protocol.messages import (
     AnswerCall,
@@ -111,8 +112,10 @@ class Switchboard:
         """Answer, reject, cancel or hang up a call.  Raises CallNotFound."""
         call = self.desk.find(body.call)
         if call.state is CallState.ENDED:
-            reason = "cancelled" if call.info.cause == "cancelled" else "already_ended"
-            why = f"call {call.id} has ended ({(call.info.cause or '').replace('_', ' ')})"
+            cause = call.info.cause or ""
+            is_cancelled = cause in ("cancelled", "answered_elsewhere")
+            reason = "cancelled" if is_cancelled else "already_ended"
+            why = f"call {call.id}: {reason} ({cause})".replace("_", " ")
             self._requests.refuse(request, reason, why)
             return
         if isinstance(body, AnswerCall | RejectCall):
@@ -144,10 +147,12 @@ class Switchboard:
 
     # -- what workers say ------------------------------------------------------------------------
 
-    def happened(self, phone: Phone, t: float, body: CallEvent | RtpPairSkipped | SipTrace) -> None:
+    def happened(
+        self, phone: Phone, t: float, body: CallEvent | TurnedAway | RtpPairSkipped | SipTrace
+    ) -> None:
         """Something at a phone: note it, number it, and tell whom it concerns."""
         match body:
-            case RtpPairSkipped() | SipTrace():
+            case TurnedAway() | RtpPairSkipped() | SipTrace():
                 self._emit(phone, t, body, None)
             case IncomingCall():
                 self._ring(phone, t, body)
@@ -320,7 +325,7 @@ class Switchboard:
         self,
         phone: Phone,
         t: float,
-        body: CallEvent | RtpPairSkipped | SipTrace | Overflow,
+        body: CallEvent | TurnedAway | RtpPairSkipped | SipTrace | Overflow,
         call: CallRecord | None,
     ) -> None:
         self._events.emit(

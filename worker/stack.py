@@ -20,6 +20,7 @@ from ..protocol.events import (
     Confirmed,
     IncomingCall,
     Progress,
+    TurnedAway,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Stack",
     "StackConfig",
     "StackRefusal",
+    "TurnedAway",
 ]
 
 
@@ -93,10 +95,8 @@ class Send:
 
 
 # What a stack reports is what observers of the herd see: one description, protocol.events.
-CallEvent: TypeAlias = (
-    IncomingCall | Progress | Answered | Confirmed | CancelResolved | CallEnded
-)
-Output: TypeAlias = Send | CallEvent
+CallEvent: TypeAlias = IncomingCall | Progress | Answered | Confirmed | CancelResolved | CallEnded
+Output: TypeAlias = Send | CallEvent | TurnedAway
 
 
 class Stack(Protocol):

@@ -8,14 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ...protocol.events import EndCause
+from ...protocol.events import EndCause, TurnedAway
 from ..stack import Address, Media, Output, Stack, StackConfig, StackRefusal
 from . import admission, sdp
 from .callee import CalleeLeg
 from .caller import CallerLeg
 from .context import ACCEPT, ALLOW, Context
 from .leg import Leg
-from .message import Malformed, Message, Via, parse
+from .message import Malformed, Message, Via, parse, readable
 from .transactions import ServerInvite, ServerTransaction, Transactions
 from .uri import DEFAULT_PORT, SipUri, UriError, split_commas
 
@@ -328,9 +328,18 @@ class Engine:
     def _receive_invite(self, transaction: ServerTransaction, source: Address) -> None:
         refusal = self._unavailable()
         if refusal:
+            self.respond(transaction, refusal)
             if refusal == 486:
                 self.ctx.count("calls_refused_busy")
-            self.respond(transaction, refusal)
+                self.ctx.emit(
+                    TurnedAway(
+                        cause="busy",
+                        code=486,
+                        sip_call_id=readable(transaction.request.call_id),
+                        from_uri=readable(transaction.request.from_.uri),
+                        source=source,
+                    )
+                )
             return
         try:
             offered = admission.read_offer(transaction.request)

@@ -19,6 +19,7 @@ from sipwire import (
     sends,
 )
 
+from sipherd.protocol.events import TurnedAway
 from sipherd.worker.sip.engine import Engine
 from sipherd.worker.stack import (
     Answered,
@@ -70,7 +71,9 @@ def test_max_calls():
     hand.ringing()
     outputs = another(hand, "second")
     assert lines(outputs) == ["486"]
-    assert events(outputs) == []
+    (event,) = events(outputs)
+    assert isinstance(event, TurnedAway)
+    assert (event.cause, event.code, event.sip_call_id) == ("busy", 486, "second")
     assert hand.engine.counters["calls_refused_busy"] == 1
 
 

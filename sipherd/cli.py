@@ -1,0 +1,237 @@
+"""The command line: `sipherd COMMAND`.
+
+Every command returns its exit code: 0 good, 1 the call failed or is not there, 2 usage or
+configuration, 4 the supervisor or a phone failed, 130 interrupted.  `main` turns the errors that
+people can cause into one line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+
+from . import call_commands, phone_commands, plan, render, view
+from .options import common
+from .protocol.errors import (
+    CallFailed,
+    CallNotFound,
+    CommandRefused,
+    HerdFileError,
+    HerdNotRunning,
+    PhoneNotFound,
+    RuntimeDirectoryError,
+    SipherdError,
+    TimedOut,
+)
+from .protocol.herdfile import load_herd_file
+from .protocol.paths import runtime_dir as find_runtime_dir
+
+__all__ = ["main"]
+
+_FAILED = 1
+_CONFIGURATION = 2
+_SUPERVISOR_FAILED = 4
+_INTERRUPTED = 130
+
+#: Refusals that are more than the failure of a call.
+_REFUSED = {
+    "bad_address": _CONFIGURATION,
+    "bad_ring_timeout": _CONFIGURATION,
+    "duplicate_name": _CONFIGURATION,
+    "no_port": _CONFIGURATION,
+    "no_rtp_port": _CONFIGURATION,
+    "not_permitted": _CONFIGURATION,
+    "internal": _SUPERVISOR_FAILED,
+    "phone_crashed": _SUPERVISOR_FAILED,
+    "start_failed": _SUPERVISOR_FAILED,
+}
+
+_HERD_FILE = click.Path(dir_okay=False, path_type=Path)
+_OTHER_NAME = "A name for the herd instead of the file's."
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        # What can't be shown here, such as an umlaut in the C locale, is no reason to fail.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read us has seen enough. The interpreter will flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _FAILED
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        return sipherd.main(arguments, prog_name="sipherd", standalone_mode=False) or 0
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "sipherd"
+        _complain(f"{error.format_message().rstrip('.')}; see {path} --help")
+        return _CONFIGURATION
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except HerdFileError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        return _CONFIGURATION
+    except SipherdError as error:
+        _complain(_explain(error))
+        return _code_of(error)
+
+
+def _complain(text: str) -> None:
+    click.echo(f"sipherd: {render.printable(text)}", err=True)
+
+
+def _explain(error: SipherdError) -> str:
+    match error:
+        case PhoneNotFound(near=()):
+            return f"{error}; sipherd ps lists them"
+        case CallNotFound(near=()):
+            return f"{error}; sipherd ps --calls lists them"
+    return str(error)
+
+
+def _code_of(error: SipherdError) -> int:
+    match error:
+        case CommandRefused(reason=reason):
+            return _REFUSED.get(reason, _FAILED)
+        case PhoneNotFound() | CallNotFound() | CallFailed() | TimedOut():
+            return _FAILED
+        case HerdNotRunning() | RuntimeDirectoryError():
+            return _CONFIGURATION
+    return _SUPERVISOR_FAILED
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"sipherd, version {version('sipherd')}")
+        except PackageNotFoundError:  # run from its source tree
+            click.echo("sipherd, version unknown: it is not installed")
+        context.exit()
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order of their definition, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, invoke_without_command=True)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def sipherd(context: click.Context) -> int:
+    """A herd of SIP phones on one headless Linux box.
+
+    Every command has --json (an object on each line), and --help with an example. Exit codes: 0
+    good, 1 the call failed or is not there, 2 usage or configuration, 4 the supervisor or a phone
+    failed, 130 interrupted.
+
+    \b
+    Begin with:
+      sipherd demo
+    Completion for bash, in ~/.bashrc (zsh and fish likewise):
+      eval "$(_SIPHERD_COMPLETE=bash_source sipherd)"
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        return _CONFIGURATION
+    return 0
+
+
+@sipherd.command()
+@common(herd=None, herd_help="A name for the demo's own herd, instead of a made-up one.")
+def demo(herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
+    """Two phones, one call, and a ladder of what happened.
+
+    They have a herd and ports of their own and disturb nobody.
+
+    \b
+    Example:
+      sipherd demo
+    """
+    from .demo import run_demo
+
+    return run_demo(herd, runtime_dir, as_json)
+
+
+@sipherd.command()
+@click.argument("file", type=_HERD_FILE)
+@click.option("--quiet", "-q", is_flag=True, help="Only skipped ports, deaths and failures.")
+@common(herd=None, herd_help=_OTHER_NAME)
+def up(file: Path, quiet: bool, herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
+    """Start the herd of FILE and keep it up.
+
+    It is the supervisor, in the foreground. Shows a line for each event, the phones first. Ends by
+    `sipherd stop`, SIGTERM or Ctrl-C; a second Ctrl-C does not wait for answers.
+
+    \b
+    Examples:
+      sipherd up examples/two-phones.yaml
+      sipherd up herd.yaml --json >events.ndjson
+    """
+    spec = load_herd_file(file, os.environ)
+    if herd is not None:
+        spec = msgspec.structs.replace(spec, herd=herd)
+    shown: view.View = view.AsProgress() if sys.stdout.isatty() else view.as_lines
+    if quiet:
+        shown = view.only_trouble
+    if as_json:
+        shown = view.as_records
+    # The supervisor's code is for the supervisor's process alone.
+    from .supervisor.service import Options, run
+
+    directory = find_runtime_dir(runtime_dir, os.environ)
+    return run(Options(spec=spec, runtime_dir=directory, view=shown))
+
+
+@sipherd.command()
+@click.argument("file", type=_HERD_FILE)
+@common(herd=None, herd_help=_OTHER_NAME)
+def check(file: Path, herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
+    """Say what FILE would start, or what is wrong.
+
+    Starts nothing. Every problem is one line.
+
+    \b
+    Example:
+      sipherd check herd.yaml
+    """
+    spec = load_herd_file(file, os.environ)
+    if problems := plan.shortages(spec):
+        raise HerdFileError(f"{file}: {problem}" for problem in problems)
+    click.echo(render.as_json(plan.as_plain(spec)) if as_json else plan.as_text(spec))
+    return 0
+
+
+for _command in (
+    *(phone_commands.ps, phone_commands.show, phone_commands.events),
+    *(call_commands.call, call_commands.answer, call_commands.reject),
+    *(call_commands.cancel, call_commands.hangup),
+    *(phone_commands.start, phone_commands.stop, phone_commands.restart, phone_commands.reset),
+    *(phone_commands.add, phone_commands.remove),
+):
+    sipherd.add_command(_command)

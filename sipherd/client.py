@@ -1,0 +1,372 @@
+"""One connection to a supervisor: commands out, replies and events in.
+
+A ZeroMQ socket belongs to one thread, so a connection has an I/O thread of its own.  Other threads
+put commands into a queue and wake it through an eventfd.  The supervisor's death is read from a
+pidfd that was opened before anything was asked of it: whoever waits is told at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import zmq
+
+from .protocol.codec import MAX_MESSAGE, encode, from_supervisor_to_client
+from .protocol.errors import (
+    CallNotFound,
+    CommandRefused,
+    HerdClosed,
+    HerdNotRunning,
+    PhoneNotFound,
+    ProtocolError,
+    RuntimeDirectoryError,
+    SipherdError,
+    SupervisorDied,
+    TimedOut,
+)
+from .protocol.events import Event
+from .protocol.messages import (
+    ClientRequest,
+    Done,
+    Envelope,
+    Events,
+    Expired,
+    Leave,
+    Missed,
+    Refused,
+    Result,
+    SupervisorToClient,
+)
+from .protocol.paths import HerdPaths, list_herds
+
+__all__ = ["REPLY_TIMEOUT", "Connection", "Listener", "Request"]
+
+REPLY_TIMEOUT = 10.0
+"""Seconds that a supervisor gets for a command that waits for nothing but itself."""
+
+#: Seconds that a reply may take beyond the command's own deadline, which the supervisor keeps.
+_GRACE = 2.0
+#: Milliseconds that a dead supervisor's last messages get to come out of the kernel's buffers.
+_LAST_WORDS = 50
+#: Milliseconds that close() waits for the last command to leave.
+_LINGER = 500
+_HIGH_WATER = 10_000
+
+
+class Listener(Protocol):
+    """Gets what nobody asked for.  Called by the I/O thread: must not block."""
+
+    def on_events(self, events: Iterable[Event]) -> None: ...
+
+    def on_missed(self, first: int, last: int) -> None: ...
+
+    def on_lost(self, error: SipherdError) -> None:
+        """The connection is over; called once, also after close()."""
+
+
+def _ignore(result: Result) -> None:
+    """What is done with a result unless somebody cares."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One command that was sent, and its end."""
+
+    id: int
+    body: ClientRequest
+    timeout: float | None
+    awaited: str
+    on_result: Callable[[Result], None]
+    """Called by the I/O thread before it reads on: what comes after the reply finds it done."""
+    on_orphan: Callable[[Result], None]
+    """Called with a result for which nobody waits any more."""
+    future: Future[Result] = field(default_factory=Future)
+
+
+class Connection:
+    """A client of the herd `herd`, whose sockets are in `directory`.
+
+    Raises:
+        HerdNotRunning: nobody serves this herd's control socket.
+        RuntimeDirectoryError: the socket's path is too long, or not for us to use.
+    """
+
+    def __init__(self, herd: str, directory: Path, listener: Listener | None = None) -> None:
+        path = HerdPaths(directory, herd).control
+        self.herd = herd
+        self.supervisor_pid = _supervisor_of(path, herd)
+        try:
+            self._pidfd = os.pidfd_open(self.supervisor_pid)
+        except ProcessLookupError:
+            raise _not_running(herd, directory) from None
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._listener = listener
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()  # guards the four below
+        self._outbox: deque[Request] = deque()
+        self._pending: dict[int, Request] = {}
+        self._closing = False
+        self._over: SipherdError | None = None
+        self._sent = 0
+        self._context = zmq.Context(1)
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE)
+        self._socket.set(zmq.SNDHWM, _HIGH_WATER)
+        self._socket.set(zmq.RCVHWM, _HIGH_WATER)
+        self._socket.set(zmq.LINGER, _LINGER)
+        # A new connection would be another client to the supervisor, without our calls.
+        self._socket.set(zmq.RECONNECT_IVL, -1)
+        self._socket.connect(f"ipc://{path}")
+        # A daemon: at the interpreter's exit, threads are joined before anybody can call close().
+        self._thread = threading.Thread(target=self._run, name=f"sipherd-{herd}", daemon=True)
+        self._thread.start()
+
+    # -- for any thread --------------------------------------------------------------------------
+
+    def submit(
+        self,
+        body: ClientRequest,
+        timeout: float | None = REPLY_TIMEOUT,
+        *,
+        awaited: str = "",
+        on_result: Callable[[Result], None] = _ignore,
+        on_orphan: Callable[[Result], None] = _ignore,
+    ) -> Request:
+        """Send a command and don't wait.  `timeout` (seconds) is its deadline at the supervisor.
+
+        Raises:
+            HerdClosed, SupervisorDied: it can't be sent any more.
+        """
+        awaited = awaited or f"the supervisor's answer to {type(body).__name__}"
+        request = Request(next(self._ids), body, timeout, awaited, on_result, on_orphan)
+        with self._lock:
+            if self._over or self._closing:
+                raise self._why_over()
+            self._pending[request.id] = request
+            self._outbox.append(request)
+            # Within the lock: close() must not have closed the descriptor.
+            os.eventfd_write(self._wake, 1)
+        return request
+
+    def wait(self, request: Request) -> Result:
+        """The command's result.
+
+        Raises:
+            PhoneNotFound, CallNotFound, CommandRefused: the supervisor refused it.
+            TimedOut: its deadline passed.
+            HerdClosed, SupervisorDied: nobody will answer.
+        """
+        patience = None if request.timeout is None else request.timeout + _GRACE
+        try:
+            return request.future.result(patience)
+        except SipherdError:
+            raise
+        except TimeoutError:
+            self._give_up(request)
+            raise TimedOut(request.awaited, request.timeout or 0.0) from None
+        except BaseException:  # Ctrl-C
+            self._give_up(request)
+            raise
+
+    def request(
+        self,
+        body: ClientRequest,
+        timeout: float | None = REPLY_TIMEOUT,
+        *,
+        awaited: str = "",
+        on_result: Callable[[Result], None] = _ignore,
+        on_orphan: Callable[[Result], None] = _ignore,
+    ) -> Result:
+        """Send a command and wait for its result; see `submit` and `wait`."""
+        return self.wait(
+            self.submit(body, timeout, awaited=awaited, on_result=on_result, on_orphan=on_orphan)
+        )
+
+    def wait_gone(self, timeout: float) -> bool:
+        """Whether the supervisor's process is dead, now or within `timeout` seconds."""
+        with self._lock:
+            if self._over or self._closing:
+                return isinstance(self._over, SupervisorDied)
+            poll = select.poll()
+            pidfd = os.dup(self._pidfd)
+        try:
+            poll.register(pidfd, select.POLLIN)
+            return bool(poll.poll(timeout * 1000))
+        finally:
+            os.close(pidfd)
+
+    def close(self) -> None:
+        """Leave the herd: as if this process had died.  Can be called more than once."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        self._context.term()
+        os.close(self._pidfd)
+        os.close(self._wake)
+
+    def _give_up(self, request: Request) -> None:
+        if not request.future.cancel() and request.future.exception() is None:
+            request.on_orphan(request.future.result())  # it came after all, and too late
+
+    def _why_over(self) -> SipherdError:
+        # A new one for each who asks: an exception that is raised twice mixes up its tracebacks.
+        if isinstance(self._over, SupervisorDied):
+            return SupervisorDied(*self._over.args)
+        return HerdClosed(f'this side has left the herd "{self.herd}"')
+
+    # -- the I/O thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for source in (self._socket, self._wake, self._pidfd):
+            poller.register(source, zmq.POLLIN)
+        try:
+            while True:
+                ready = dict(poller.poll())
+                if self._wake in ready:
+                    os.eventfd_read(self._wake)
+                    self._send_outbox()
+                    if self._closing:
+                        self._send(next(self._ids), None, Leave())
+                        break
+                if self._socket in ready:
+                    self._receive()
+                if self._pidfd in ready:
+                    while self._socket.poll(_LAST_WORDS):
+                        self._receive()
+                    break
+        finally:
+            self._finish()
+
+    def _send_outbox(self) -> None:
+        while True:
+            with self._lock:
+                if not self._outbox:
+                    return
+                request = self._outbox.popleft()
+            if not self._send(request.id, request.timeout, request.body):
+                message = f"the supervisor of herd {self.herd} takes no commands, is it stopped?"
+                self._end(request.id, CommandRefused("internal", message))
+
+    def _send(self, id: int, timeout: float | None, body: ClientRequest) -> bool:
+        self._sent += 1
+        envelope = Envelope(id=id, seq=self._sent, timeout=timeout, body=body)
+        try:
+            self._socket.send(encode(envelope), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def _receive(self) -> None:
+        """Read what is there, but give the outbox its turn after a while."""
+        for _ in range(100):
+            try:
+                data = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            # The supervisor's mistake is not ours to repair: what it belongs to times out.
+            with contextlib.suppress(ProtocolError):
+                self._handle(from_supervisor_to_client.decode(data))
+
+    def _handle(self, message: Envelope[SupervisorToClient]) -> None:
+        match message.body:
+            case Events(events=events):
+                if self._listener:
+                    self._listener.on_events(events)
+            case Missed(first=first, last=last):
+                if self._listener:
+                    self._listener.on_missed(first, last)
+            case Done(result=result):
+                self._end(message.reply_to, result)
+            case Refused() as refused:
+                self._end(message.reply_to, _error_of(refused))
+            case Expired():
+                self._end(message.reply_to, None, expired=True)
+
+    def _end(self, id: int, result: Result | SipherdError, *, expired: bool = False) -> None:
+        with self._lock:
+            request = self._pending.pop(id, None)
+        if request is None:
+            return
+        if expired:
+            result = TimedOut(request.awaited, request.timeout or 0.0)
+        if not isinstance(result, SipherdError):
+            request.on_result(result)
+        if not request.future.set_running_or_notify_cancel():
+            if not isinstance(result, SipherdError):
+                request.on_orphan(result)
+        elif isinstance(result, SipherdError):
+            request.future.set_exception(result)
+        else:
+            request.future.set_result(result)
+
+    def _finish(self) -> None:
+        with self._lock:
+            if self._closing:
+                self._over = HerdClosed()
+            else:
+                self._over = SupervisorDied(
+                    f'the supervisor of herd "{self.herd}" (pid {self.supervisor_pid}) is gone'
+                )
+                self._socket.set(zmq.LINGER, 0)
+            pending = list(self._pending)
+        self._socket.close()
+        for id in pending:
+            self._end(id, self._why_over())
+        if self._listener:
+            self._listener.on_lost(self._why_over())
+
+
+def _supervisor_of(path: Path, herd: str) -> int:
+    """Pid of the process that listens on the control socket.
+
+    ZeroMQ would wait silently for a socket that nobody serves, so this asks the kernel first.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(REPLY_TIMEOUT)
+        try:
+            probe.connect(os.fsencode(path))
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            raise _not_running(herd, path.parent) from None
+        except TimeoutError:
+            raise HerdNotRunning(
+                f'the supervisor of herd "{herd}" accepts no connections, is it stopped?'
+            ) from None
+        except OSError as error:
+            raise RuntimeDirectoryError(f"control socket {path}: {error.strerror}") from None
+        size = struct.calcsize("3i")
+        peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid: int = struct.unpack("3i", peer)[0]
+        return pid
+
+
+def _not_running(herd: str, directory: Path) -> HerdNotRunning:
+    others = [name for name in list_herds(directory) if name != herd]
+    remedy = "start one with: sipherd up FILE"
+    if others:
+        remedy = f"there: {', '.join(others[:5])}, choose one with --herd"
+    return HerdNotRunning(f'no herd "{herd}" is running (looked in {directory}); {remedy}')
+
+
+def _error_of(refused: Refused) -> SipherdError:
+    match refused.reason:
+        case "no_such_phone":
+            return PhoneNotFound(refused.wanted, refused.near)
+        case "no_such_call":
+            return CallNotFound(refused.wanted, refused.near)
+    return CommandRefused(refused.reason, refused.message)

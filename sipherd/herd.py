@@ -1,0 +1,464 @@
+"""A herd and its phones, from the outside."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from .calls import Call, EventStream, IncomingCall, Watch
+from .client import Connection
+from .private import start_supervisor
+from .protocol.errors import SipherdError, TimedOut
+from .protocol.herdfile import load_herd_file
+from .protocol.messages import (
+    AddPhones,
+    AwaitIncoming,
+    CallInfo,
+    CallList,
+    ClientRequest,
+    GetHerd,
+    HangUpCall,
+    HerdInfo,
+    ListCalls,
+    ListPhones,
+    PhoneInfo,
+    PhoneList,
+    PlaceCall,
+    RemovePhones,
+    ResetPhones,
+    RestartPhones,
+    Result,
+    StartPhones,
+    StopHerd,
+    StopPhones,
+    StopReport,
+    StopReports,
+    Withdraw,
+)
+from .protocol.paths import ensure_runtime_dir, runtime_dir
+from .protocol.spec import HerdPorts, HerdSpec, PhoneSpec, split_advertise
+
+__all__ = ["Herd", "Phone"]
+
+#: Seconds: a stop reports after 10 at the latest, and the supervisor needs a moment to be gone.
+_STOP_TIMEOUT = 15.0
+
+PhoneLike = PhoneSpec | str | Mapping[str, Any]
+
+
+class Herd:
+    """Phones of one supervisor.
+
+    `Herd(...)` starts a private supervisor as a child of this process, with free ports and a name
+    of its own; `close()`, the end of the `with` block, or the end of this process by whatever
+    means stops it.  `Herd.connect(name)` joins a herd that is running already.
+
+    All methods can be called from several threads.
+
+    Args:
+        phones: a number makes `phone-1` with number 1001, `phone-2` with 1002 and so on; or a list
+            of names, of mappings with the keys of a herd file, or of `PhoneSpec`.
+        name: of the herd, unique on this machine; None makes one up.
+        ports: ranges; only phones with a `port` of their own take any of these.
+
+    Raises:
+        HerdNotStarted: the supervisor did not come up.
+        CommandRefused: a phone can't be created; `reason` and the message say why.
+    """
+
+    def __init__(
+        self,
+        phones: int | Sequence[PhoneLike] = 0,
+        *,
+        name: str | None = None,
+        ports: HerdPorts | None = None,
+        runtime_dir: Path | None = None,
+    ) -> None:
+        if isinstance(phones, int):
+            phones = [{"name": f"phone-{n}", "number": f"{1000 + n}"} for n in range(1, phones + 1)]
+        specs = tuple(_free_port(phone) for phone in phones)
+        spec = HerdSpec(
+            herd=name or f"private-{os.getpid()}-{secrets.token_hex(3)}",
+            ports=ports or HerdPorts(),
+        )
+        directory = _directory(runtime_dir)
+        ensure_runtime_dir(directory)
+        supervisor = start_supervisor(spec, directory)
+        try:
+            self._join(spec.herd, directory, supervisor)
+        except BaseException:
+            supervisor.kill()
+            supervisor.wait()
+            raise
+        if specs:
+            try:
+                self._create(specs)
+            except BaseException:
+                self.close()
+                raise
+
+    @classmethod
+    def connect(cls, name: str = "default", runtime_dir: Path | None = None) -> Herd:
+        """Join a running herd.  Closing this end does not stop it.
+
+        Raises:
+            HerdNotRunning: there is none of this name.
+        """
+        herd = cls.__new__(cls)
+        herd._join(name, _directory(runtime_dir), None)
+        return herd
+
+    @classmethod
+    def from_file(cls, path: str | Path, runtime_dir: Path | None = None) -> Herd:
+        """A private herd with the phones of a herd file, but a name of its own and free ports.
+
+        Raises:
+            HerdFileError: the file can't be used.
+        """
+        spec = load_herd_file(path, os.environ)
+        phones = [msgspec.structs.replace(phone, port=0) for phone in spec.phones]
+        return cls(phones, runtime_dir=runtime_dir)
+
+    def _join(self, name: str, directory: Path, supervisor: subprocess.Popen[bytes] | None) -> None:
+        self._name = name
+        self._supervisor = supervisor
+        self._watch = Watch()
+        self._handed_over: deque[IncomingCall] = deque()
+        self._closing = threading.Lock()
+        # A child that was forked from here has the object, but neither thread nor connection.
+        self._process = os.getpid()
+        self._connection = Connection(name, directory, self._watch)
+        try:
+            self._watch.start(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+        atexit.register(self.close)
+
+    def __repr__(self) -> str:
+        return f"<Herd {self._name}, supervisor {self.pid}>"
+
+    @property
+    def name(self) -> str:
+        """The herd's name."""
+        return self._name
+
+    @property
+    def pid(self) -> int:
+        """Process id of the supervisor."""
+        return self._connection.supervisor_pid
+
+    # -- phones ----------------------------------------------------------------------------------
+
+    def phones(self) -> list[PhoneInfo]:
+        """All phones as they are now, in the order of their creation."""
+        return list(self._list())
+
+    def __iter__(self) -> Iterator[Phone]:
+        return iter([Phone(self, info) for info in self._list()])
+
+    def __len__(self) -> int:
+        return len(self._list())
+
+    def __getitem__(self, name_or_number: str) -> Phone:
+        """The phone of this name or number; raises as `phone`."""
+        (info,) = self._list(name_or_number)
+        return Phone(self, info)
+
+    def phone(self, name_or_number: str) -> Phone:
+        """The same as `herd[name_or_number]`.
+
+        Raises:
+            PhoneNotFound: no phone has it; `near` lists similar ones.
+        """
+        return self[name_or_number]
+
+    def add(self, name: str, **spec: Any) -> Phone:
+        """Create and start a phone; `spec` has the keys of a herd file.  Returns once it serves.
+
+        Raises:
+            CommandRefused: it can't be; nothing was changed.
+            ValueError: `spec` is wrong in itself.
+        """
+        given = {"name": name} | spec
+        wanted = _as_spec(given) if self._supervisor is None else _free_port(given)
+        (info,) = self._create((wanted,))
+        return Phone(self, info)
+
+    def remove(self, phone: Phone | str) -> StopReport:
+        """Stop a phone, forget it and free its port."""
+        name = phone.name if isinstance(phone, Phone) else phone
+        result = self._request(RemovePhones(which=(name,)), _STOP_TIMEOUT)
+        assert isinstance(result, StopReports)
+        return result.reports[0]
+
+    # -- the herd --------------------------------------------------------------------------------
+
+    def calls(self) -> list[CallInfo]:
+        """All calls that are not over, oldest first."""
+        result = self._request(ListCalls())
+        assert isinstance(result, CallList)
+        return list(result.calls)
+
+    def info(self) -> HerdInfo:
+        """The herd as a whole."""
+        result = self._request(GetHerd())
+        assert isinstance(result, HerdInfo)
+        return result
+
+    def counters(self) -> dict[str, float]:
+        """Running totals: ports allocated, allocation failures, phones started, restarts …"""
+        return self.info().counters
+
+    def events(self, timeout: float | None = None, *, after: int | None = None) -> EventStream:
+        """All events of the herd from now on; the iteration ends after `timeout` quiet seconds.
+
+        `after` begins behind the event of that number, as far back as the supervisor remembers.
+        """
+        return self._watch.stream(timeout, after)
+
+    def stop(self, *, now: bool = False) -> tuple[StopReport, ...]:
+        """Stop every phone and the supervisor; `now` does not wait for answers to the BYEs.
+
+        Returns how each phone went, once all processes are gone and the ports can be bound.
+        """
+        result = self._request(StopHerd(now=now), _STOP_TIMEOUT, awaited="the end of the herd")
+        assert isinstance(result, StopReports)
+        if not self._connection.wait_gone(_STOP_TIMEOUT):
+            raise TimedOut(f"the end of the supervisor (pid {self.pid})", _STOP_TIMEOUT)
+        if self._supervisor:
+            self._supervisor.wait()
+        self._connection.close()
+        return result.reports
+
+    def close(self) -> None:
+        """Leave the herd; a private one is stopped.  Can be called more than once."""
+        if self._process != os.getpid():
+            return
+        with self._closing:
+            atexit.unregister(self.close)
+            if self._supervisor and self._supervisor.poll() is None:
+                try:
+                    self.stop()
+                except (SipherdError, KeyboardInterrupt):
+                    # Its phones notice, and say goodbye by themselves.
+                    self._supervisor.kill()
+                    self._supervisor.wait()
+            self._connection.close()
+
+    def __enter__(self) -> Herd:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- for phones ------------------------------------------------------------------------------
+
+    def _request(
+        self, body: ClientRequest, timeout: float | None = None, awaited: str = ""
+    ) -> Result:
+        if timeout is None:
+            return self._connection.request(body, awaited=awaited)
+        return self._connection.request(body, timeout, awaited=awaited)
+
+    def _list(self, *which: str) -> tuple[PhoneInfo, ...]:
+        return _phones(self._request(ListPhones(which=which)))
+
+    def _create(self, specs: tuple[PhoneSpec, ...]) -> tuple[PhoneInfo, ...]:
+        return _phones(self._request(AddPhones(specs=specs), _start_timeout(len(specs))))
+
+    def _place(self, command: PlaceCall) -> Call:
+        if command.detached:
+            self._watch.everything()
+        placed: list[Call] = []
+
+        def on_result(result: Result) -> None:
+            assert isinstance(result, CallInfo)
+            placed.append(Call(self._watch, result))
+            self._watch.add(placed[0])
+
+        def on_orphan(result: Result) -> None:
+            assert isinstance(result, CallInfo)
+            with contextlib.suppress(SipherdError):
+                self._connection.submit(HangUpCall(call=result.call))
+
+        self._connection.request(command, on_result=on_result, on_orphan=on_orphan)
+        return placed[0]
+
+    def _incoming(self, phone: str, automatic: bool, timeout: float | None) -> IncomingCall:
+        for call in self._handed_over:
+            if call.info.phone == phone:
+                self._handed_over.remove(call)
+                return call
+        taken: list[IncomingCall] = []
+
+        def on_result(result: Result) -> None:
+            assert isinstance(result, CallInfo)
+            taken.append(IncomingCall(self._watch, result))
+            self._watch.add(taken[0])
+
+        def on_orphan(result: Result) -> None:
+            # It is ours, and nobody waits: the next who does gets it.
+            self._handed_over.append(taken[0])
+
+        request = self._connection.submit(
+            AwaitIncoming(which=(phone,)),
+            timeout,
+            awaited=f"an incoming call at {phone}",
+            on_result=on_result,
+            on_orphan=on_orphan,
+        )
+        try:
+            self._connection.wait(request)
+        except BaseException:
+            if request.future.cancelled():
+                with contextlib.suppress(SipherdError):
+                    self._connection.submit(Withdraw(request=request.id))
+            raise
+        if automatic:
+            # It stays the phone's own until it is answered here, and its events are for observers.
+            self._watch.everything()
+        return taken[0]
+
+
+class Phone:
+    """One phone of a herd.  Cheap: it holds a name, and asks the supervisor for the rest."""
+
+    def __init__(self, herd: Herd, info: PhoneInfo) -> None:
+        self._herd = herd
+        self._name = info.name
+        self._number = info.number
+        self._port = info.port
+        self._automatic = info.spec.on_incoming is not None
+        advertised = info.spec.advertise
+        host, port = split_advertise(advertised) if advertised else (info.address, None)
+        self._uri = f"sip:{info.number}@{host}:{port or info.port}"
+
+    def __repr__(self) -> str:
+        return f"<Phone {self._name} {self._uri}>"
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in the herd."""
+        return self._name
+
+    @property
+    def number(self) -> str:
+        """User part of its SIP address, unique in the herd."""
+        return self._number
+
+    @property
+    def port(self) -> int:
+        """The SIP port, the same for its whole life."""
+        return self._port
+
+    @property
+    def uri(self) -> str:
+        """`sip:NUMBER@HOST:PORT`, to be called by others."""
+        return self._uri
+
+    def info(self) -> PhoneInfo:
+        """State, activity, process and counters as they are now."""
+        (info,) = self._herd._list(self._name)
+        return info
+
+    def call(
+        self, target: Phone | str, *, ring_timeout: float | None = None, detached: bool = False
+    ) -> Call:
+        """Place a call to a phone, a name or number of the herd, or a SIP URI.
+
+        Returns once the INVITE is under way.
+
+        Args:
+            target: whom to call.
+            ring_timeout: seconds after which the caller gives up; None takes the phone's own.
+            detached: the call outlives this process.
+
+        Raises:
+            PhoneNotFound: no phone of the herd is called so.
+            CommandRefused: it can't be placed; `reason` is `phone_not_ready`, `bad_uri` …
+        """
+        if isinstance(target, Phone):
+            target = target._name if target._herd is self._herd else target._uri
+        return self._herd._place(
+            PlaceCall(phone=self._name, target=target, ring_timeout=ring_timeout, detached=detached)
+        )
+
+    def incoming(self, timeout: float | None = None) -> IncomingCall:
+        """Wait for the next incoming call of this phone and take it.
+
+        A call goes to one waiter only, the one that has waited longest. A phone with `on_incoming`
+        deals with the call by itself all the same, unless this side is faster.
+
+        Raises:
+            TimedOut: none came within `timeout` seconds.
+        """
+        return self._herd._incoming(self._name, self._automatic, timeout)
+
+    def start(self) -> PhoneInfo:
+        """Start it again, on its old port, after a stop or a failure."""
+        return self._become(StartPhones, _start_timeout(1))
+
+    def stop(self, *, now: bool = False) -> StopReport:
+        """End its calls and its process; `now` does not wait for answers."""
+        result = self._herd._request(StopPhones(which=(self._name,), now=now), _STOP_TIMEOUT)
+        assert isinstance(result, StopReports)
+        return result.reports[0]
+
+    def restart(self) -> PhoneInfo:
+        """Stop and start; also what brings back a phone that failed."""
+        return self._become(RestartPhones, _STOP_TIMEOUT + _start_timeout(1))
+
+    def reset(self) -> PhoneInfo:
+        """Make a failed phone a stopped one, and forget the failure."""
+        return self._become(ResetPhones, _start_timeout(1))
+
+    def _become(
+        self,
+        command: Callable[..., StartPhones | RestartPhones | ResetPhones],
+        timeout: float,
+    ) -> PhoneInfo:
+        (info,) = _phones(self._herd._request(command(which=(self._name,)), timeout))
+        return info
+
+
+def _directory(explicit: Path | None) -> Path:
+    return runtime_dir(explicit, os.environ)
+
+
+def _start_timeout(phones: int) -> float:
+    # On a busy box a process takes some 10 ms to start; the rest is for what goes wrong.
+    return 20.0 + 0.1 * phones
+
+
+def _phones(result: Result) -> tuple[PhoneInfo, ...]:
+    assert isinstance(result, PhoneList)
+    return result.phones
+
+
+def _as_spec(phone: PhoneLike) -> PhoneSpec:
+    if isinstance(phone, PhoneSpec):
+        return phone
+    return msgspec.convert({"name": phone} if isinstance(phone, str) else phone, PhoneSpec)
+
+
+def _free_port(phone: PhoneLike) -> PhoneSpec:
+    """The phone with any free port instead of one of the herd's range: no two herds share it."""
+    spec = _as_spec(phone)
+    return msgspec.structs.replace(spec, port=0) if spec.port is None else spec

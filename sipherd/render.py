@@ -1,0 +1,269 @@
+"""What people and programs read: a line for an event, a table, a JSON object.
+
+What came from the network (reason phrases, display names, URIs) is shown with its control
+characters escaped, so that a peer can't write to the terminal.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import time
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import click
+import msgspec
+
+from .protocol.events import (
+    Answered,
+    AnyBody,
+    CallEnded,
+    CallPlaced,
+    CancelOutcome,
+    CancelResolved,
+    Confirmed,
+    Event,
+    HerdReady,
+    HerdStarted,
+    HerdStopping,
+    IncomingCall,
+    NurseryDied,
+    Overflow,
+    PhoneAdded,
+    PhoneDied,
+    PhoneMoved,
+    PhoneRemoved,
+    PortSkipped,
+    Progress,
+    RtpPairSkipped,
+    SipTrace,
+    TurnedAway,
+)
+from .protocol.messages import CancelReport, PhoneInfo, StopReport
+from .protocol.states import PhoneState
+
+__all__ = [
+    "Severity",
+    "as_json",
+    "cancel_outcome",
+    "describe",
+    "duration",
+    "event_line",
+    "megabytes",
+    "memory",
+    "phone_line",
+    "printable",
+    "severity",
+    "stop_line",
+    "table",
+]
+
+Severity: TypeAlias = Literal["detail", "normal", "good", "warning", "bad"]
+
+_COLOURS: dict[Severity, str] = {"good": "green", "warning": "yellow", "bad": "red"}
+
+_OUTCOMES: dict[CancelOutcome, str] = {
+    "already_answered": "already answered: nothing was sent, the call is up",
+    "answered_then_ended": "answered while the CANCEL was on its way: acknowledged and hung up",
+    "cancelled": "cancelled",
+    "already_ended": "ended before the CANCEL had an effect",
+    "cancelled_unconfirmed": "cancelled, but the far end never confirmed it",
+    "cancelled_no_response": "cancelled, the far end never answered anything",
+    "phone_crashed": "the phone crashed meanwhile",
+}
+
+
+def as_json(value: object) -> str:
+    """The value as one line of JSON, without the line break."""
+    return msgspec.json.encode(value).decode()
+
+
+def printable(text: str) -> str:
+    r"""`text` with what is not printable escaped: a line break becomes `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def event_line(event: Event, *, colour: bool = False) -> str:
+    """The event in one line: time of day, phone, what happened."""
+    at = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 1000) % 1000:03}"
+    who, what = f"{event.phone or 'herd':10}", printable(describe(event))
+    if not colour:
+        return f"{at}  {who}  {what}"
+    how = severity(event.body)
+    what = click.style(what, fg=_COLOURS.get(how), dim=how == "detail")
+    return f"{click.style(at, dim=True)}  {click.style(who, bold=True)}  {what}"
+
+
+def severity(body: AnyBody) -> Severity:
+    """How much a happening deserves to be seen."""
+    match body:
+        case SipTrace() | Confirmed() | PhoneAdded() | PhoneRemoved():
+            return "detail"
+        case HerdReady() | Answered():
+            return "good"
+        case PhoneMoved(state=state):
+            loud: dict[PhoneState, Severity] = {PhoneState.READY: "good", PhoneState.FAILED: "bad"}
+            return loud.get(state, "detail")
+        case PortSkipped() | RtpPairSkipped() | Overflow() | TurnedAway():
+            return "warning"
+        case PhoneDied() | NurseryDied() | CallEnded(cause="phone_crashed" | "protocol_error"):
+            return "bad"
+    return "normal"
+
+
+def describe(event: Event) -> str:
+    """What happened, without time and phone."""
+    match event.body:
+        case HerdStarted(herd=herd, pid=pid):
+            return f"{herd} started, supervisor pid {pid}"
+        case HerdReady(phones=phones, seconds=seconds):
+            return f"{_count(phones, 'phone')} ready in {duration(seconds)}"
+        case HerdStopping(why=why):
+            return f"stopping: {why}"
+        case NurseryDied(pid=pid, cause=cause):
+            return f"nursery (pid {pid}) died: {cause}; phones go on, a new one is started"
+        case PortSkipped(address=address, port=port, why=why):
+            return f"port {port} on {address} skipped: {why}"
+        case PhoneAdded(number=number, address=address, port=port):
+            return f"added: {number} at {address}:{port}"
+        case PhoneRemoved():
+            return "removed"
+        case PhoneMoved(state=PhoneState.READY):
+            again = f", incarnation {event.incarnation}" if event.incarnation > 1 else ""
+            return f"ready (pid {event.pid}{again})"
+        case PhoneMoved(state=state, why=why):
+            return f"{state.value}: {why}" if why else state.value
+        case PhoneDied() as died:
+            calls = f", ended {', '.join(died.calls)}" if died.calls else ""
+            next_action = "" if died.next_action in ("", "none") else f"; now {died.next_action}"
+            after = duration(died.uptime)
+            return f"died: {died.cause}, {died.state.value} after {after}{calls}{next_action}"
+    return _describe_call(event.body)
+
+
+def _describe_call(body: AnyBody) -> str:
+    match body:
+        case CallPlaced(call=call, target=target, request_uri=uri, next_hop=(host, port)):
+            dialled = "" if target == uri else f", {uri}"
+            hop = "" if uri.endswith(f"@{host}:{port}") else f", by way of {host}:{port}"
+            return f"{call} calls {target}{dialled}{hop}"
+        case IncomingCall(call=call, from_uri=uri, from_display=display):
+            return f"{call} incoming from " + (f'"{display}" {uri}' if display else uri)
+        case Progress(call=call, code=code, reason=reason, early_media=early):
+            return f"{call} {code} {reason}".rstrip() + (", early media" if early else "")
+        case Answered(call=call, codec=codec):
+            return f"{call} answered" + (f", {codec}" if codec else "")
+        case Confirmed(call=call):
+            return f"{call} answer acknowledged"
+        case CancelResolved(call=call, outcome=outcome, code=code):
+            return f"{call} cancel: {_outcome(outcome, code)}"
+        case CallEnded() as ended:
+            return f"{ended.call} ended: {_end(ended)}"
+        case Overflow(call=call, waiting=waiting):
+            return f"{call} refused, {_count(waiting, 'call')} wait for a client already"
+        case TurnedAway(from_uri=uri, code=code, cause=cause):
+            return f"turned away {uri}: {code} ({cause})"
+        case RtpPairSkipped(port=port, why=why):
+            return f"RTP port {port} skipped: {why}"
+        case SipTrace(direction=direction, first_line=first, cseq=cseq, peer=(host, port)):
+            way = "from" if direction == "in" else "to"
+            about = f" ({cseq})" if first.startswith("SIP/") else ""
+            return f"sip {way} {host}:{port}: {first}{about}"
+    return type(body).__name__  # one that a newer supervisor knows
+
+
+def _end(ended: CallEnded) -> str:
+    words = ended.cause.replace("_", " ")
+    if ended.by == "remote":
+        words += " by the far end"
+    if ended.code is not None and ended.code >= 300:
+        words += f": {ended.code} {ended.reason}".rstrip()
+    if ended.bye_answered is False:
+        words += ", its BYE was not answered"
+    return words
+
+
+def cancel_outcome(report: CancelReport) -> str:
+    """The outcome of a cancellation in words."""
+    return f"{report.call} {_outcome(report.outcome, report.code)}"
+
+
+def _outcome(outcome: CancelOutcome, code: int | None) -> str:
+    return _OUTCOMES[outcome] + (f" ({code})" if code is not None else "")
+
+
+def phone_line(phone: PhoneInfo) -> str:
+    """A phone after a command that changed it."""
+    where = f"{phone.number} at {phone.address}:{phone.port}"
+    process = f", pid {phone.pid}" if phone.pid else ""
+    why = f" ({phone.why})" if phone.why else ""
+    return printable(f"{phone.name} {phone.state.value}{why}: {where}{process}")
+
+
+def stop_line(report: StopReport) -> str:
+    """How a phone went."""
+    words = {
+        "not_running": "was not running",
+        "drained": "stopped",
+        "terminated": "stopped by SIGTERM, it did not end its calls in time",
+        "killed": "killed, it did not heed SIGTERM",
+        "died": "died while it stopped",
+        "stuck": "still there after SIGKILL: its process hangs in the kernel",
+    }[report.how]
+    line = f"{report.phone} {words}"
+    if report.how != "not_running":
+        line += f" ({duration(report.seconds)})"
+    if report.unanswered_byes:
+        line += f", BYE not answered: {', '.join(report.unanswered_byes)}"
+    return line
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `35 ms`, `1.2 s`, `3 m 20 s`, `5 h 7 m`, `2 d`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    whole = int(seconds)
+    for (unit, size), (smaller, small) in itertools.pairwise(units):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    raise AssertionError(seconds)
+
+
+def memory(pid: int) -> int | None:
+    """Resident memory of a process of this machine in bytes; None if it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * resource.getpagesize()
+
+
+def megabytes(size: int | None) -> str:
+    """`7.3 MB` of 1,000,000 bytes each."""
+    return "" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Collection[str] = ()
+) -> str:
+    """Columns as wide as they need to be, without those that are empty; `right` aligns so."""
+    cells = [list(heads), *([printable(str(cell)) for cell in row] for row in rows)]
+    columns = [column for column in zip(*cells, strict=True) if any(column[1:]) or not cells[1:]]
+    aligned = []
+    for head, *rest in columns:
+        width = max(len(head), *map(len, rest), 0)
+        justify = str.rjust if head in right else str.ljust
+        aligned.append([justify(cell, width) for cell in (head, *rest)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

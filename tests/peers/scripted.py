@@ -1,0 +1,267 @@
+"""Small SIP parties that do everything right but for one thing: they test the scenario files.
+
+They are written for a loopback link and for SIPp: no timer, no retransmission, one call each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import socket
+from dataclasses import dataclass, field, replace
+
+__all__ = ["Callee", "Caller", "Received", "Silence"]
+
+_serial = itertools.count(1)
+
+OFFER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+OFFER += "m=audio 40000 RTP/AVP 0\r\n"
+
+
+class Silence(Exception):
+    """The other party did not send what was awaited."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The parts of a request that the scenarios look at."""
+
+    method: str
+    uri: str
+    branch: str
+    from_tag: str
+    to_tag: str | None
+    cseq: int
+    routes: tuple[str, ...] = ()
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Received:
+    """One message that came in."""
+
+    text: str
+    source: tuple[str, int]
+
+    @property
+    def start(self) -> str:
+        words = self.text.split(maxsplit=2)
+        return words[1] if words[0].startswith("SIP/") else words[0]
+
+    def all(self, header: str) -> list[str]:
+        return re.findall(rf"^{header}:[ \t]*(.*?)\r?$", self.text, re.MULTILINE | re.IGNORECASE)
+
+    def find(self, pattern: str) -> str:
+        found = re.search(pattern, self.text, re.MULTILINE)
+        if found is None:
+            raise AssertionError(f"no {pattern!r} in\n{self.text}")
+        return found[1]
+
+
+class _Party:
+    """One UDP socket and a fault: (method or code, field) of the one thing to do wrong."""
+
+    def __init__(self, address: str, fault: tuple[str, str] | None) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((address, 0))
+        # After a fault the other side may be silent, and that is right.
+        self._socket.settimeout(3 if fault is None else 1.5)
+        self.address, self.port = self._socket.getsockname()
+        self.fault = fault
+        self.serial = next(_serial)
+        self._tag = f"tag{self.serial}"
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def receive(self, *wanted: str) -> Received:
+        """The next message that begins with one of these methods or codes; skips others."""
+        while True:
+            try:
+                data, source = self._socket.recvfrom(65535)
+            except TimeoutError:
+                raise Silence(f"no {' or '.join(wanted)} from SIPp") from None
+            message = Received(data.decode(), source)
+            if message.start in wanted:
+                return message
+
+    def send(self, text: str, destination: tuple[str, int]) -> None:
+        self._socket.sendto(text.encode(), destination)
+
+    def respond(
+        self, request: Received, code: int, *, answer: bool = False, extra: tuple[str, ...] = ()
+    ) -> None:
+        where = f"{code}"
+        via, sender, to = (request.all(header)[0] for header in ("Via", "From", "To"))
+        cseq = request.all("CSeq")[0]
+        if self._is_faulty(where, "branch"):
+            via += "x"
+        if self._is_faulty(where, "from_tag"):
+            sender += "x"
+        if self._is_faulty(where, "cseq"):
+            cseq = f"9{cseq}"
+        if ";tag=" not in to and not self._is_faulty(where, "no_to_tag"):
+            to += f";tag={'other' if self._is_faulty(where, 'to_tag') else self._tag}"
+        body = OFFER if answer and not self._is_faulty(where, "body") else ""
+        lines = [
+            f"SIP/2.0 {code} Whatever",
+            f"Via: {via}",
+            f"From: {sender}",
+            f"To: {to}",
+            f"Call-ID: {request.all('Call-ID')[0]}",
+            f"CSeq: {cseq}",
+            *(header for header in extra if not self._is_faulty(where, header.partition(":")[0])),
+        ]
+        if not self._is_faulty(where, "contact"):
+            lines.append(f"Contact: <sip:callee@{self.address}:{self.port}>")
+        if body:
+            lines.append("Content-Type: application/sdp")
+        self.send("\r\n".join([*lines, f"Content-Length: {len(body)}", "", body]), request.source)
+
+    def _is_faulty(self, where: str, what: str) -> bool:
+        return self.fault == (where, what)
+
+
+@dataclass
+class _Leg:
+    """One dialog of a caller: a forked call has two."""
+
+    tag: str
+    target: str
+    routes: tuple[str, ...] = field(default=())
+
+
+class Caller(_Party):
+    """A caller; its faults are (method, field of Request)."""
+
+    def __init__(
+        self, address: str, target: tuple[str, int], fault: tuple[str, str] | None = None
+    ) -> None:
+        super().__init__(address, fault)
+        self._destination = target
+        self._call_id = f"{self.serial}@{address}"
+        self._branches = itertools.count(1)
+        self._invite = Request(
+            method="INVITE",
+            uri=f"sip:service@{target[0]}:{target[1]}",
+            branch=self._branch(),
+            from_tag=self._tag,
+            to_tag=None,
+            cseq=7,
+            body=OFFER,
+        )
+        self._cseq = 7
+
+    def _branch(self) -> str:
+        return f"z9hG4bK{self.serial}x{next(self._branches)}"
+
+    def invite(self) -> None:
+        self._request(self._invite)
+
+    def leg(self, response: Received) -> _Leg:
+        """The dialog of a 2xx."""
+        routes = tuple(reversed(response.all("Record-Route")))
+        target = response.find(r"^Contact: *<([^>]+)>")
+        return _Leg(response.find(r"^To:.*;tag=([^;\s]+)"), target, routes)
+
+    def ack_2xx(self, leg: _Leg) -> None:
+        self._in_dialog("ACK", leg, self._invite.cseq)
+
+    def bye(self, leg: _Leg) -> None:
+        self._cseq += 1
+        self._in_dialog("BYE", leg, self._cseq)
+
+    def _in_dialog(self, method: str, leg: _Leg, cseq: int) -> None:
+        request = replace(
+            self._invite,
+            method=method,
+            uri=leg.target,
+            branch=self._branch(),
+            to_tag=leg.tag,
+            cseq=cseq,
+            routes=leg.routes,
+            body="",
+        )
+        self._request(request)
+        self._last = request
+
+    def repeat(self) -> None:
+        """The last request within a dialog again, a copy of it.
+
+        A fault of, say, ("BYE again", "branch") changes the copy.
+        """
+        self._request(self._last, f"{self._last.method} again")
+
+    def ack_rejection(self, response: Received) -> None:
+        tag = response.find(r"^To:.*;tag=([^;\s]+)")
+        self._request(replace(self._invite, method="ACK", to_tag=tag, body=""))
+
+    def cancel(self) -> None:
+        self._request(replace(self._invite, method="CANCEL", body=""))
+
+    def _request(self, request: Request, known_as: str = "") -> None:
+        if self.fault is not None and self.fault[0] == (known_as or request.method):
+            request = self._spoiled(request, self.fault[1])
+        lines = [
+            f"{request.method} {request.uri} SIP/2.0",
+            f"Via: SIP/2.0/UDP {self.address}:{self.port};branch={request.branch}",
+            *(f"Route: {route}" for route in request.routes),
+            "Max-Forwards: 70",
+            f"From: <sip:caller@{self.address}>;tag={request.from_tag}",
+            f"To: <{self._invite.uri}>" + (f";tag={request.to_tag}" if request.to_tag else ""),
+            f"Call-ID: {self._call_id}",
+            f"CSeq: {request.cseq} {request.method}",
+            f"Contact: <sip:caller@{self.address}:{self.port}>",
+            *(["Content-Type: application/sdp"] if request.body else []),
+            f"Content-Length: {len(request.body)}",
+            "",
+            request.body,
+        ]
+        self.send("\r\n".join(lines), self._destination)
+
+    def _spoiled(self, request: Request, part: str) -> Request:
+        """The request with one part wrong in the way that is easiest to get wrong."""
+        wrong: dict[str, object] = {
+            "uri": self._invite.uri if request.uri != self._invite.uri else "sip:wrong@127.0.0.1",
+            "branch": (
+                self._invite.branch if request.branch != self._invite.branch else self._branch()
+            ),
+            "from_tag": "other",
+            "to_tag": "other",
+            "cseq": self._invite.cseq if request.method == "BYE" else request.cseq + 1,
+            "routes": tuple(reversed(request.routes)),
+        }
+        # What is in no header, such as a message too few, the party itself does wrong.
+        return replace(request, **{part: wrong[part]}) if part in wrong else request  # type: ignore[arg-type]
+
+
+class Callee(_Party):
+    """A callee; its faults are (code or method, field)."""
+
+    def __init__(self, address: str, fault: tuple[str, str] | None = None) -> None:
+        super().__init__(address, fault)
+        self._bye_branch = f"z9hG4bK{self.serial}bye"
+
+    def bye(self, invite: Received) -> None:
+        uri = invite.find(r"^Contact: *<([^>]+)>")
+        own = self._tag
+        caller = invite.all("From")[0]
+        if self._is_faulty("BYE", "uri"):
+            uri = "sip:wrong@127.0.0.1"
+        if self._is_faulty("BYE", "from_tag"):
+            own = "other"
+        if self._is_faulty("BYE", "to_tag"):
+            caller += "x"
+        lines = [
+            f"BYE {uri} SIP/2.0",
+            f"Via: SIP/2.0/UDP {self.address}:{self.port};branch={self._bye_branch}",
+            "Max-Forwards: 70",
+            f"From: {invite.all('To')[0]};tag={own}",
+            f"To: {caller}",
+            f"Call-ID: {invite.all('Call-ID')[0]}",
+            "CSeq: 1 BYE",
+            "Content-Length: 0",
+            "",
+            "",
+        ]
+        self.send("\r\n".join(lines), invite.source)

@@ -1,0 +1,218 @@
+"""Run SIPp as one party of a call, and tell what came of it."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+__all__ = ["SCENARIOS", "Message", "Sipp", "free_port", "loopback_address", "wait_for"]
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+
+T = TypeVar("T")
+
+#: SIPp takes a message equal to the last one for a retransmission and hides it from the scenario;
+#: with -nr it neither does that nor retransmits anything itself.
+_SEE_COPIES = {"callee_ignores_first_bye", "callee_repeats_200", "caller_repeats_invite"}
+
+_addresses = itertools.count(1)
+_MESSAGE = re.compile(
+    r"^-{40,}[^\n]*\n[^\n]*? message (?P<direction>sent|received) .*?:\n\n"
+    r"(?P<text>.*?)(?=^-{40,}|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def wait_for(condition: Callable[[], T], what: str, timeout: float = 5.0) -> T:
+    """What `condition` returns as soon as that is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout:g} s")
+        time.sleep(0.01)
+    return value
+
+
+def loopback_address() -> str:
+    """An address of 127.0.0.0/8 that nothing else in this run, or a run beside it, uses."""
+    number = next(_addresses)
+    pid = os.getpid()
+    return f"127.{16 + pid // 256 % 128}.{pid % 256}.{1 + number % 250}"
+
+
+def free_port(address: str) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def udp_port_is_bound(address: str, port: int) -> bool:
+    """Whether a socket is bound to exactly this address and port."""
+    wanted = f"{socket.inet_aton(address)[::-1].hex().upper()}:{port:04X}"
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(line.split()[1] == wanted for line in lines)
+
+
+class Message(NamedTuple):
+    """One SIP message of SIPp's log."""
+
+    direction: str
+    """``sent`` or ``received``."""
+    text: str
+
+    @property
+    def start(self) -> str:
+        """Method of a request, code of a response."""
+        words = self.text.split(maxsplit=2)
+        return words[1] if words[0].startswith("SIP/") else words[0]
+
+
+class Sipp:
+    """One SIPp process.
+
+    `scenario` is a file of `SCENARIOS` without ``.xml``, or ``-sn uac`` for a built-in one.
+    With `target` (host, port) it calls, without it waits to be called.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        scenario: str,
+        *,
+        target: tuple[str, int] | None = None,
+        calls: int = 1,
+        rate: float = 10,
+        timeout: float = 20,
+        address: str | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.scenario = scenario
+        self.address = address or loopback_address()
+        self.port = free_port(self.address)
+        self.folder = folder
+        built_in = scenario.split() if scenario.startswith("-sn ") else None
+        command = [
+            program,
+            *(built_in or ["-sf", str(SCENARIOS / f"{scenario}.xml")]),
+            *("-i", self.address, "-p", str(self.port), "-bind_local"),
+            *("-mi", self.address, "-ci", self.address),
+            *("-m", str(calls), "-l", str(max(calls, 1)), "-r", str(rate)),
+            *("-timeout", f"{timeout:g}s", "-timeout_error", "-nostdin"),
+            *("-trace_err", "-error_file", str(folder / "errors.log")),
+            *("-trace_msg", "-message_file", str(folder / "messages.log")),
+            *("-trace_stat", "-stf", str(folder / "statistics.csv"), "-fd", "1"),
+            *(["-nr"] if scenario in _SEE_COPIES else []),
+            *options,
+        ]
+        if target is not None:
+            command.append(f"{target[0]}:{target[1]}")
+        with (folder / "screen.log").open("wb") as screen:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+            )
+        if target is None:
+            try:
+                wait_for(self._listens, f"SIPp on {self.address}:{self.port}")
+            except BaseException:
+                self.close()
+                raise
+
+    def _listens(self) -> bool:
+        if self._process.poll() is not None:
+            raise RuntimeError(f"SIPp ended by itself:\n{self.report()}")
+        return udp_port_is_bound(self.address, self.port)
+
+    @property
+    def uri(self) -> str:
+        return f"sip:service@{self.address}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait(self, timeout: float = 20.0) -> int:
+        """The exit code: 0 if every call went as the scenario has it."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"SIPp still runs after {timeout:g} s\n{self.report()}") from None
+
+    def passes(self, timeout: float = 20.0) -> None:
+        """Assert that every call goes as the scenario has it."""
+        code = self.wait(timeout)
+        assert code == 0, f"{self.scenario}: SIPp ended with {code}\n{self.report()}"
+
+    def statistics(self) -> dict[str, str]:
+        """The last row of SIPp's statistics by column, such as ``FailedCall(C)``."""
+        try:
+            text = (self.folder / "statistics.csv").read_text()
+        except FileNotFoundError:
+            return {}
+        rows = list(csv.DictReader(text.splitlines(), delimiter=";"))
+        return rows[-1] if rows else {}
+
+    def count(self, column: str) -> int:
+        """One cumulative number of the statistics: ``SuccessfulCall``, ``Retransmissions`` …"""
+        return int(self.statistics()[f"{column}(C)"])
+
+    def failed_checks(self) -> int:
+        """Calls that failed because a message was wrong, and not because none came."""
+        return sum(
+            int(count)
+            for column, count in self.statistics().items()
+            if column and re.match(r"Failed(Regexp|Test|Strcmp|UnexpectedMessage).*\(C\)", column)
+        )
+
+    def messages(self) -> list[Message]:
+        """What it sent and received so far, in order."""
+        try:
+            log = (self.folder / "messages.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return []
+        return [Message(found["direction"], found["text"]) for found in _MESSAGE.finditer(log)]
+
+    def received(self, start: str) -> list[str]:
+        """The messages received with this method or code."""
+        return [
+            message.text
+            for message in self.messages()
+            if message.direction == "received" and message.start == start
+        ]
+
+    def errors(self) -> str:
+        """What SIPp itself says went wrong."""
+        try:
+            return (self.folder / "errors.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def report(self) -> str:
+        """What a person needs to understand a failure."""
+        flow = "\n".join(
+            f"  {'<-' if message.direction == 'received' else '->'} "
+            + message.text.partition("\n")[0].strip()
+            for message in self.messages()[-40:]
+        )
+        screen = "" if flow else (self.folder / "screen.log").read_text(errors="replace")[-2000:]
+        return f"{self.errors()}\n{flow}{screen}"
+
+    def close(self) -> None:
+        """End it if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()

@@ -1,0 +1,337 @@
+"""The scenario files notice what they claim to notice.
+
+SIPp matches by Call-ID alone, so a scenario proves only what it checks itself. Each one is played
+here against a party that does everything right, which must pass, and once for every fault against
+a party that does exactly that one thing wrong, which must fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from peers.baresip import Baresip
+from peers.scripted import Callee, Caller, Silence
+from peers.sipp import SCENARIOS, Sipp, loopback_address, wait_for
+
+Fault = tuple[str, str]
+StartSipp = Callable[..., Sipp]
+
+
+def faults(**fields_of: str) -> list[Fault | None]:
+    """None, and every (method or code, field): ``faults(ACK="uri cseq")``."""
+    named = [
+        (where.lstrip("_").replace("_", " "), what)
+        for where, fields in fields_of.items()
+        for what in fields.split()
+    ]
+    return [None, *named]
+
+
+def patience(fault: Fault | None) -> float:
+    """Seconds SIPp waits: that a message is missing is noticed by waiting in vain."""
+    return 2 if fault is not None and fault[1] == "once" else 5
+
+
+# What each kind of caller does. SIPp is the callee; a party that is refused gets silence.
+
+
+def calls(caller: Caller) -> None:
+    caller.invite()
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def calls_and_is_rejected(caller: Caller) -> None:
+    caller.invite()
+    caller.ack_rejection(caller.receive("404", "486", "603"))
+
+
+def rings_and_cancels(caller: Caller) -> None:
+    caller.invite()
+    caller.receive("180")
+    caller.cancel()
+    caller.receive("200")
+    caller.ack_rejection(caller.receive("487", "486"))
+
+
+def cancels_too_early(caller: Caller) -> None:
+    caller.invite()
+    if caller.fault == ("CANCEL", "early"):
+        caller.cancel()
+    caller.receive("180")
+    caller.cancel()
+    caller.receive("200")
+    caller.ack_rejection(caller.receive("487"))
+
+
+def cancels_an_answered_call(caller: Caller) -> None:
+    caller.invite()
+    caller.receive("180")
+    caller.cancel()
+    caller.receive("200")
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def repeats_the_bye(caller: Caller) -> None:
+    caller.invite()
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    caller.bye(leg)
+    if caller.fault != ("BYE", "once"):
+        caller.repeat()
+    caller.receive("200")
+
+
+def acknowledges_twice(caller: Caller) -> None:
+    caller.invite()
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    caller.receive("200")
+    if caller.fault != ("ACK", "once"):
+        caller.repeat()
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def ends_the_other_branch(caller: Caller) -> None:
+    caller.invite()
+    first = caller.leg(caller.receive("200"))
+    caller.ack_2xx(first)
+    other = caller.leg(caller.receive("200"))
+    caller.ack_2xx(first if caller.fault == ("ACK", "leg") else other)
+    caller.bye(first if caller.fault == ("BYE", "leg") else other)
+    caller.receive("200")
+    caller.bye(first)
+    caller.receive("200")
+
+
+def is_hung_up_on(caller: Caller) -> None:
+    caller.invite()
+    caller.ack_2xx(caller.leg(caller.receive("200")))
+    caller.respond(caller.receive("BYE"), 200)
+
+
+def says_too_much(caller: Caller) -> None:
+    """Cancels, early or late, and does not leave it at that."""
+    caller.invite()
+    if caller.fault == ("CANCEL", "early"):
+        caller.cancel()
+        return
+    caller.receive("180")
+    caller.cancel()
+    caller.ack_rejection(caller.receive("200", "481"))
+
+
+IN_DIALOG = "uri branch from_tag to_tag cseq"
+CALLERS: dict[str, tuple[Callable[[Caller], None], list[Fault | None]]] = {
+    "callee_answers": (calls, faults(INVITE="to_tag", ACK=IN_DIALOG, BYE=IN_DIALOG)),
+    "callee_answers_at_once": (calls, faults(ACK=IN_DIALOG, BYE=IN_DIALOG)),
+    "callee_answers_after_silence": (calls, faults()),
+    "callee_behind_proxies": (calls, faults(ACK="routes uri", BYE="routes uri")),
+    "callee_rejects_404": (calls_and_is_rejected, faults(ACK="branch to_tag")),
+    "callee_rejects_486": (calls_and_is_rejected, faults(ACK=IN_DIALOG)),
+    "callee_rejects_603": (calls_and_is_rejected, faults(ACK="branch to_tag")),
+    "callee_rings_until_cancel": (rings_and_cancels, faults(CANCEL=IN_DIALOG, ACK=IN_DIALOG)),
+    "callee_rejects_despite_cancel": (rings_and_cancels, faults(CANCEL="branch", ACK="branch")),
+    "callee_waits_before_ringing": (cancels_too_early, faults(CANCEL="early branch")),
+    "callee_answers_despite_cancel": (
+        cancels_an_answered_call,
+        faults(CANCEL="branch", ACK=IN_DIALOG, BYE=IN_DIALOG),
+    ),
+    "callee_ignores_first_bye": (repeats_the_bye, faults(BYE="once", BYE_again="branch to_tag")),
+    "callee_repeats_200": (acknowledges_twice, faults(ACK="once to_tag", ACK_again="to_tag cseq")),
+    "callee_hangs_up": (is_hung_up_on, faults(ACK="to_tag", _200="from_tag cseq")),
+    # Those who pass take 33 s and have their place in the outcomes of a cancellation.
+    "callee_silent": (says_too_much, [("CANCEL", "early")]),
+    "callee_no_final_after_cancel": (says_too_much, [("ACK", "sent")]),
+    "callee_481_to_cancel": (says_too_much, [("ACK", "sent")]),
+    "callee_forks": (ends_the_other_branch, faults(ACK="leg", BYE="leg")),
+}
+
+
+# What each kind of callee does. SIPp is the caller.
+
+
+def answers(callee: Callee) -> None:
+    invite = callee.receive("INVITE")
+    callee.respond(invite, 180)
+    callee.respond(invite, 200, answer=True)
+    callee.receive("ACK")
+    bye = callee.receive("BYE")
+    callee.respond(bye, 200)
+
+
+def answers_and_hangs_up(callee: Callee) -> None:
+    invite = callee.receive("INVITE")
+    callee.respond(invite, 180)
+    callee.respond(invite, 200, answer=True)
+    callee.receive("ACK")
+    callee.bye(invite)
+    callee.receive("200")
+
+
+NEW_CALL = "taken for a new call"
+
+
+def copes_with_copies(callee: Callee) -> None:
+    invite = callee.receive("INVITE")
+    callee.respond(invite, 180)
+    for _ in range(2):
+        callee.respond(callee.receive("INVITE"), 180)
+    callee.respond(invite, 200, answer=True)
+    callee.receive("INVITE")
+    if callee.fault != ("200", "once"):
+        callee.respond(invite, 200, answer=True)
+    callee.receive("ACK")
+    copy = callee.receive("INVITE")
+    if callee.fault == ("INVITE", NEW_CALL):
+        callee.respond(copy, 180)
+    callee.respond(callee.receive("BYE"), 200)
+
+
+def gives_up_on_the_ack(callee: Callee) -> None:
+    invite = callee.receive("INVITE")
+    callee.respond(invite, 180)
+    callee.respond(invite, 200, answer=True)
+    callee.bye(invite)
+    callee.receive("200")
+
+
+def is_cancelled(callee: Callee) -> None:
+    invite = callee.receive("INVITE")
+    callee.respond(invite, 180)
+    callee.respond(callee.receive("CANCEL"), 200)
+    callee.respond(invite, 487)
+    callee.receive("ACK")
+
+
+def rejects_with(code: int, *, ring: bool = False) -> Callable[[Callee], None]:
+    def play(callee: Callee) -> None:
+        invite = callee.receive("INVITE")
+        if ring:
+            callee.respond(invite, 180)
+        callee.respond(invite, code, extra=("Unsupported: frobnication",))
+        callee.receive("ACK")
+
+    return play
+
+
+def responds_to(method: str, code: int) -> Callable[[Callee], None]:
+    def play(callee: Callee) -> None:
+        request = callee.receive(method)
+        callee.respond(request, code, extra=("Allow: INVITE, ACK, CANCEL, BYE, OPTIONS",))
+
+    return play
+
+
+ECHOED = "branch from_tag cseq"
+CALLEES: dict[str, tuple[Callable[[Callee], None], list[Fault | None]]] = {
+    "caller_calls": (
+        answers,
+        faults(_180=f"{ECHOED} no_to_tag", _200=f"{ECHOED} no_to_tag to_tag contact body"),
+    ),
+    "caller_offers_late": (answers, faults(_200="to_tag body")),
+    "caller_is_hung_up_on": (answers_and_hangs_up, faults(BYE="uri from_tag to_tag")),
+    "caller_never_acks": (gives_up_on_the_ack, faults(BYE="from_tag to_tag")),
+    "caller_repeats_invite": (
+        copes_with_copies,
+        [None, ("180", "branch"), ("200", "to_tag"), ("200", "once"), ("INVITE", NEW_CALL)],
+    ),
+    "caller_cancels": (is_cancelled, faults(_200="branch to_tag", _487=f"{ECHOED} to_tag")),
+    "caller_was_answered_elsewhere": (is_cancelled, faults(_200="branch", _487="to_tag")),
+    "caller_gets_480": (rejects_with(480, ring=True), faults(_480=f"{ECHOED} to_tag")),
+    "caller_gets_486": (rejects_with(486), faults(_486=f"{ECHOED} no_to_tag")),
+    "caller_requires_unknown_extension": (rejects_with(420), faults(_420="branch Unsupported")),
+    "caller_asks_options": (responds_to("OPTIONS", 200), faults(_200=f"{ECHOED} Allow no_to_tag")),
+    "caller_sends_unknown_method": (responds_to("FROBNICATE", 405), faults(_405="Allow branch")),
+    "caller_byes_without_dialog": (responds_to("BYE", 481), faults(_481="branch")),
+    "caller_cancels_nothing": (responds_to("CANCEL", 481), faults(_481="branch")),
+}
+
+
+def cases(table: dict[str, tuple[Any, list[Fault | None]]]) -> list[Any]:
+    found = []
+    for scenario, (play, known) in table.items():
+        for fault in known:
+            name = "right" if fault is None else "wrong-" + "-".join(fault).replace(" ", "-")
+            found.append(pytest.param(scenario, play, fault, id=f"{scenario}-{name}"))
+    return found
+
+
+@pytest.mark.parametrize(("scenario", "play", "fault"), cases(CALLERS))
+def test_callee_scenario(
+    start_sipp: StartSipp, scenario: str, play: Callable[[Caller], None], fault: Fault | None
+) -> None:
+    sipp = start_sipp(scenario, timeout=patience(fault))
+    caller = Caller(loopback_address(), (sipp.address, sipp.port), fault)
+    with contextlib.closing(caller):
+        if fault is None:
+            play(caller)
+            sipp.passes(10)
+        else:
+            with contextlib.suppress(Silence):
+                play(caller)
+            assert sipp.wait(10) != 0, f"{scenario} did not notice {fault}\n{sipp.report()}"
+            assert fault[1] == "once" or sipp.failed_checks(), sipp.report()
+
+
+@pytest.mark.parametrize(("scenario", "play", "fault"), cases(CALLEES))
+def test_caller_scenario(
+    start_sipp: StartSipp, scenario: str, play: Callable[[Callee], None], fault: Fault | None
+) -> None:
+    callee = Callee(loopback_address(), fault)
+    with contextlib.closing(callee):
+        sipp = start_sipp(scenario, target=(callee.address, callee.port), timeout=patience(fault))
+        if fault is None:
+            play(callee)
+            sipp.passes(10)
+        else:
+            with contextlib.suppress(Silence):
+                play(callee)
+            assert sipp.wait(10) != 0, f"{scenario} did not notice {fault}\n{sipp.report()}"
+            assert fault[1] == "once" or sipp.failed_checks(), sipp.report()
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "callee_answers",
+        "callee_answers_at_once",
+        "callee_behind_proxies",
+        "callee_hangs_up",
+        "callee_rejects_486",
+        "callee_repeats_200",
+        "callee_rings_until_cancel",
+    ],
+)
+def test_baresip_passes(start_sipp: StartSipp, bob: Baresip, scenario: str) -> None:
+    """An ordinary user agent is found right: the checks are not stricter than SIP is."""
+    sipp = start_sipp(scenario, timeout=10)
+    bob.dial(sipp.uri)
+    if scenario == "callee_rings_until_cancel":
+        bob.wait_event("CALL_RINGING")
+        bob.hang_up()
+    elif scenario == "callee_repeats_200":
+        wait_for(lambda: len(sipp.received("ACK")) == 2, "a second ACK")
+        bob.hang_up()
+    elif "rejects" not in scenario:
+        bob.wait_event("CALL_ESTABLISHED")
+        if scenario != "callee_hangs_up":
+            bob.hang_up()
+    sipp.passes()
+
+
+def test_every_scenario_says_what_it_proves_and_is_tested() -> None:
+    assert {path.stem for path in SCENARIOS.glob("*.xml")} == CALLERS.keys() | CALLEES.keys()
+    for path in SCENARIOS.glob("*.xml"):
+        head = path.read_text().partition("<scenario")[0]
+        assert "Proves" in head, path.name

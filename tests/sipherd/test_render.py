@@ -1,0 +1,262 @@
+"""Lines for people, objects for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from sipherd.protocol.events import (
+    Answered,
+    AnyBody,
+    CallEnded,
+    CallPlaced,
+    CancelResolved,
+    Confirmed,
+    Event,
+    HerdReady,
+    HerdStarted,
+    HerdStopping,
+    IncomingCall,
+    NurseryDied,
+    Overflow,
+    PhoneAdded,
+    PhoneDied,
+    PhoneMoved,
+    PhoneRemoved,
+    PortSkipped,
+    Progress,
+    RtpPairSkipped,
+    SipTrace,
+    flatten,
+)
+from sipherd.protocol.messages import CancelReport, PhoneInfo, StopReport
+from sipherd.protocol.spec import PhoneSpec
+from sipherd.protocol.states import PhoneState
+from sipherd.render import (
+    as_json,
+    cancel_outcome,
+    describe,
+    duration,
+    event_line,
+    megabytes,
+    memory,
+    phone_line,
+    printable,
+    severity,
+    stop_line,
+    table,
+)
+
+
+def event(body: AnyBody, **about: object) -> Event:
+    given = {"phone": "alice", "incarnation": 1, "pid": 42} | about
+    return Event(n=7, t=1.5, at=1_700_000_000.25, body=body, **given)  # type: ignore[arg-type]
+
+
+READY, FAILED = PhoneState.READY, PhoneState.FAILED
+INCOMING = IncomingCall(
+    call="c2",
+    sip_call_id="x",
+    from_uri="sip:1001@127.0.0.1",
+    from_display="",
+    to_uri="sip:1002@127.0.0.1",
+    request_uri="sip:1002@127.0.0.1",
+    source=("127.0.0.1", 5060),
+)
+
+
+def placed(uri: str, hop: tuple[str, int] = ("127.0.0.1", 5062), target: str = "bob") -> CallPlaced:
+    return CallPlaced(call="c1", target=target, sip_call_id="x", request_uri=uri, next_hop=hop)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (HerdStarted(herd="lab", pid=9), "lab started, supervisor pid 9"),
+        (HerdReady(phones=1, seconds=0.0354), "1 phone ready in 35 ms"),
+        (HerdReady(phones=50, seconds=1.25), "50 phones ready in 1.2 s"),
+        (HerdStopping(why="Ctrl-C"), "stopping: Ctrl-C"),
+        (
+            NurseryDied(pid=9, cause="SIGKILL"),
+            "nursery (pid 9) died: SIGKILL; phones go on, a new one is started",
+        ),
+        (
+            PortSkipped(address="127.0.0.1", port=5062, why="in use by sipp (pid 9)"),
+            "port 5062 on 127.0.0.1 skipped: in use by sipp (pid 9)",
+        ),
+        (
+            PhoneAdded(number="1001", address="127.0.0.1", port=5060),
+            "added: 1001 at 127.0.0.1:5060",
+        ),
+        (PhoneRemoved(), "removed"),
+        (PhoneMoved(state=READY, previous=PhoneState.STARTING), "ready (pid 42)"),
+        (PhoneMoved(state=FAILED, previous=READY, why="SIGSEGV"), "failed: SIGSEGV"),
+        (
+            PhoneDied(
+                cause="SIGSEGV", uptime=12.3, state=READY, calls=("c1", "c2"), next_action="parked"
+            ),
+            "died: SIGSEGV, ready after 12.3 s, ended c1, c2; now parked",
+        ),
+        (
+            PhoneDied(cause="unknown", uptime=0.1, state=READY, calls=(), next_action="none"),
+            "died: unknown, ready after 100 ms",
+        ),
+        (placed("sip:1002@127.0.0.1:5062"), "c1 calls bob, sip:1002@127.0.0.1:5062"),
+        (
+            placed("sip:1002@pbx.lab", ("192.0.2.7", 5060), "sip:1002@pbx.lab"),
+            "c1 calls sip:1002@pbx.lab, by way of 192.0.2.7:5060",
+        ),
+        (INCOMING, "c2 incoming from sip:1001@127.0.0.1"),
+        (Progress(call="c1", code=180, reason="Ringing", early_media=False), "c1 180 Ringing"),
+        (
+            Progress(call="c1", code=183, reason="", early_media=True),
+            "c1 183, early media",
+        ),
+        (Answered(call="c1", code=200, remote_media=None, codec=""), "c1 answered"),
+        (Answered(call="c1", code=200, remote_media=None, codec="PCMU"), "c1 answered, PCMU"),
+        (Confirmed(call="c2"), "c2 answer acknowledged"),
+        (
+            CancelResolved(call="c1", outcome="already_ended", code=486),
+            "c1 cancel: ended before the CANCEL had an effect (486)",
+        ),
+        (CallEnded(call="c1", cause="hung_up", by="local"), "c1 ended: hung up"),
+        (CallEnded(call="c1", cause="hung_up", by="remote"), "c1 ended: hung up by the far end"),
+        (
+            CallEnded(call="c1", cause="rejected", by="remote", code=486, reason="Busy Here"),
+            "c1 ended: rejected by the far end: 486 Busy Here",
+        ),
+        (CallEnded(call="c1", cause="no_answer", by="timeout"), "c1 ended: no answer"),
+        (
+            CallEnded(call="c1", cause="stopped", by="local", bye_answered=False),
+            "c1 ended: stopped, its BYE was not answered",
+        ),
+        (Overflow(call="c3", waiting=4), "c3 refused, 4 calls wait for a client already"),
+        (RtpPairSkipped(port=20000, why="in use"), "RTP port 20000 skipped: in use"),
+        (
+            SipTrace(
+                direction="in",
+                first_line="SIP/2.0 200 OK",
+                cseq="1 BYE",
+                sip_call_id="x",
+                peer=("127.0.0.1", 5062),
+                size=300,
+            ),
+            "sip from 127.0.0.1:5062: SIP/2.0 200 OK (1 BYE)",
+        ),
+    ],
+)
+def test_what_happened(body: AnyBody, text: str) -> None:
+    assert describe(event(body)) == text
+    assert severity(body) in ("detail", "normal", "good", "warning", "bad")
+
+
+def test_a_later_incarnation_is_told() -> None:
+    moved = PhoneMoved(state=READY, previous=PhoneState.STARTING)
+    assert describe(event(moved, incarnation=2)) == "ready (pid 42, incarnation 2)"
+
+
+def test_a_line_has_time_and_phone() -> None:
+    line = event_line(event(Confirmed(call="c2")))
+    assert line.endswith(".250  alice       c2 answer acknowledged")
+    assert event_line(event(HerdStopping(why="x"), phone="")).split()[1] == "herd"
+
+
+def test_colour_is_asked_for() -> None:
+    died = PhoneDied(cause="x", uptime=0.1, state=READY, calls=(), next_action="parked")
+    assert "\x1b" not in event_line(event(died))
+    assert "\x1b[31m" in event_line(event(died), colour=True)
+
+
+def test_a_peer_can_not_write_to_the_terminal() -> None:
+    line = event_line(
+        event(Progress(call="c1", code=180, reason="\x1b[2J\r\n!", early_media=False))
+    )
+    assert line.endswith(r"c1 180 \x1b[2J\r\n!")
+    assert printable("Bob from Köln") == "Bob from Köln"
+
+
+def test_json_is_flat_and_one_line() -> None:
+    line = as_json(flatten(event(INCOMING)))
+    assert "\n" not in line
+    read = json.loads(line)
+    assert (read["kind"], read["n"], read["call"], read["phone"]) == ("incoming", 7, "c2", "alice")
+    assert read["source"] == ["127.0.0.1", 5060]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 ms"),
+        (0.0354, "35 ms"),
+        (1.0, "1.0 s"),
+        (59.9, "59.9 s"),
+        (60.0, "1 m"),
+        (200.5, "3 m 20 s"),
+        (3600, "1 h"),
+        (5 * 3600 + 7 * 60 + 3, "5 h 7 m"),
+        (2 * 86400 + 4 * 3600, "2 d 4 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_memory() -> None:
+    size = memory(os.getpid())
+    assert size is not None
+    assert size > 1_000_000
+    assert memory(2**22 + 1) is None  # above the kernel's largest pid
+    assert megabytes(7_340_000) == "7.3 MB"
+    assert megabytes(None) == ""
+
+
+def test_table() -> None:
+    rows = [("alice", 5060, ""), ("a-longer-name", 7, "\t")]
+    assert table(["NAME", "PORT", "WHY"], rows, right=["PORT"]).splitlines() == [
+        "NAME           PORT  WHY",
+        "alice          5060",
+        r"a-longer-name     7  \t",
+    ]
+
+
+def test_a_table_leaves_out_empty_columns() -> None:
+    assert table(["NAME", "WHY"], [("alice", ""), ("bob", "")]) == "NAME\nalice\nbob"
+    assert table(["NAME", "WHY"], []) == "NAME  WHY"
+
+
+def test_a_phone_that_changed() -> None:
+    spec = PhoneSpec(name="alice", number="1001")
+    info = PhoneInfo(
+        name="alice",
+        number="1001",
+        state=READY,
+        activity="idle",
+        address="127.0.0.1",
+        port=5060,
+        pid=42,
+        spec=spec,
+    )
+    assert phone_line(info) == "alice ready: 1001 at 127.0.0.1:5060, pid 42"
+
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        (StopReport(phone="bob", how="drained", seconds=0.25), "bob stopped (250 ms)"),
+        (StopReport(phone="bob", how="not_running", seconds=0.0), "bob was not running"),
+        (
+            StopReport(phone="bob", how="terminated", seconds=5.5, unanswered_byes=("c1", "c2")),
+            "bob stopped by SIGTERM, it did not end its calls in time (5.5 s), "
+            "BYE not answered: c1, c2",
+        ),
+    ],
+)
+def test_how_a_phone_went(report: StopReport, text: str) -> None:
+    assert stop_line(report) == text
+
+
+def test_outcome_of_a_cancellation() -> None:
+    report = CancelReport(call="c7", outcome="cancelled")
+    assert cancel_outcome(report) == "c7 cancelled"

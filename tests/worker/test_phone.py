@@ -1,0 +1,715 @@
+"""Phones with the real engine, on a wire without sockets and a clock without sleeping."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from sipherd.protocol.events import (
+    Answered,
+    CallEnded,
+    CallPlaced,
+    CancelResolved,
+    Confirmed,
+    IncomingCall,
+    RtpPairSkipped,
+    SipTrace,
+)
+from sipherd.protocol.messages import (
+    AnswerCall,
+    CancelCall,
+    CancelReport,
+    Counters,
+    Done,
+    Drain,
+    Drained,
+    Envelope,
+    Exit,
+    HangUpCall,
+    Happened,
+    LogLine,
+    PlaceCall,
+    Ready,
+    Refused,
+    RejectCall,
+    SupervisorToWorker,
+    Welcome,
+)
+from sipherd.protocol.spec import PhoneSpec
+from sipherd.worker.phone import Phone, stack_config
+from sipherd.worker.resolve import Resolved
+from sipherd.worker.rtp_ports import NoRtpPort, RtpLease
+from sipherd.worker.sip.engine import Engine
+from sipherd.worker.stack import Address
+
+B = TypeVar("B")
+A: Address = ("192.0.2.1", 5060)
+B_: Address = ("192.0.2.2", 5062)
+NOBODY = "sip:x@192.0.2.99"
+
+
+class Wire:
+    """Time, and datagrams on their way; to an address where nobody is they get lost."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.desks: dict[Address, Desk] = {}
+        self.flying: deque[tuple[bytes, Address, Address]] = deque()
+        self.passed: list[bytes] = []
+        self.drop: Callable[[bytes], bool] = lambda data: False
+
+    def settle(self) -> None:
+        """Deliver until nothing flies any more."""
+        while self.flying:
+            data, source, destination = self.flying.popleft()
+            self.passed.append(data)
+            if destination in self.desks and not self.drop(data):
+                self.desks[destination].phone.datagram(data, source, self.now)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, from timer to timer."""
+        self.settle()
+        until = self.now + seconds
+        while True:
+            alive = [d.phone for d in self.desks.values() if not d.phone.exit_now]
+            due = [when for phone in alive if (when := phone.next_deadline()) is not None]
+            if not due or min(due) > until:
+                break
+            self.now = max(min(due), self.now)
+            for phone in alive:
+                phone.tick(self.now)
+            self.settle()
+        self.now = until
+
+    def lines(self) -> list[str]:
+        """Method or status of all that was on the wire."""
+        words = [data.split(b"\r\n")[0].split(b" ") for data in self.passed]
+        return [(w[1] if w[0] == b"SIP/2.0" else w[0]).decode() for w in words]
+
+
+class Ports:
+    """Leases without sockets."""
+
+    def __init__(self, pairs: int = 10) -> None:
+        self.free = [4000 + 2 * number for number in range(pairs)]
+
+    def lease(self) -> RtpLease:
+        if not self.free:
+            raise NoRtpPort("no RTP pair left")
+        return RtpLease(self.free.pop(0), (), lambda lease: self.free.append(lease.port))
+
+
+class Desk:
+    """One phone and everything it told its supervisor."""
+
+    def __init__(self, wire: Wire, address: Address, pairs: int = 10, **spec: Any) -> None:
+        self.wire = wire
+        self.address = address
+        self.ports = Ports(pairs)
+        self.told: list[tuple[Any, int]] = []
+        self.lookups: list[tuple[str, Resolved]] = []
+        self.unreachable: set[Address] = set()
+        self.counts: Counter[str] = Counter()
+        self._id = 0
+        welcome = Welcome(
+            spec=msgspec.convert({"name": "p"} | spec, PhoneSpec),
+            host=address[0],
+            port=address[1],
+            rtp_first=4000,
+            rtp_pairs=pairs,
+        )
+        self.stack = Engine(stack_config(welcome))
+        self.phone = Phone(
+            welcome=welcome,
+            stack=self.stack,
+            ports=self.ports,
+            transmit=self._transmit,
+            tell=lambda body, reply_to: self.told.append((body, reply_to)),
+            resolve=lambda host, resolved: self.lookups.append((host, resolved)),
+            counts=self.counts,
+            now=wire.now,
+        )
+        wire.desks[address] = self
+
+    def _transmit(self, data: bytes, destination: Address) -> bool:
+        if destination in self.unreachable:
+            return False
+        self.wire.flying.append((data, self.address, destination))
+        return True
+
+    @property
+    def uri(self) -> str:
+        return f"sip:p@{self.address[0]}:{self.address[1]}"
+
+    def start(self, body: SupervisorToWorker, id: int | None = None) -> int:
+        """Give a command; its number."""
+        if id is None:
+            self._id += 1
+            id = self._id
+        self.phone.command(Envelope(id=id, phone="p", incarnation=1, body=body), self.wire.now)
+        return id
+
+    def reply(self, id: int) -> Any:
+        """The one reply to a command, or None while it is not there."""
+        found = [body for body, reply_to in self.told if reply_to == id]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def run(self, body: SupervisorToWorker) -> Any:
+        """Give a command and deliver what flies; returns the reply."""
+        id = self.start(body)
+        self.wire.settle()
+        return self.reply(id)
+
+    def call(self, target: str, call: str = "c1", **more: Any) -> Any:
+        return self.run(PlaceCall(phone="p", target=target, call=call, dialled="dialled", **more))
+
+    def events(self) -> list[Any]:
+        return [body.body for body, _ in self.told if isinstance(body, Happened)]
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.events()]
+
+    def heard(self, kind: type[B]) -> list[B]:
+        found = [body for body, _ in self.told if isinstance(body, kind)]
+        return found + [event for event in self.events() if isinstance(event, kind)]
+
+    def ended(self) -> CallEnded:
+        """The end of the one call."""
+        (ended,) = self.heard(CallEnded)
+        return ended
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def alice(wire: Wire) -> Desk:
+    return Desk(wire, A)
+
+
+def answering(wire: Wire, **more: Any) -> Desk:
+    return Desk(wire, B_, on_incoming={"answer_after": 0} | more)
+
+
+# Making calls
+
+
+def test_ready_comes_first(alice: Desk) -> None:
+    assert [body for body, _ in alice.told] == [Ready()]
+
+
+def test_a_call(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    id = alice.start(PlaceCall(phone="p", target=bob.uri, call="c1", dialled="bob"))
+    placed, done = [body for body, _ in alice.told][1:]
+    assert placed.t == wire.now
+    assert isinstance(placed.body, CallPlaced)
+    assert placed.body.target == "bob"
+    assert placed.body.request_uri == bob.uri
+    assert placed.body.next_hop == B_
+    assert f"Call-ID: {placed.body.sip_call_id}\r\n".encode() in wire.flying[0][0]
+    assert (done, alice.reply(id)) == (Done(), Done())
+    wire.settle()
+    assert alice.kinds() == ["CallPlaced", "Progress", "Answered"]
+    assert bob.kinds() == ["IncomingCall", "Answered", "Confirmed"]
+    assert alice.heard(Answered)[0].remote_media == ("192.0.2.2", 4000)
+    assert alice.run(HangUpCall(call="c1")) == Done()
+    assert alice.ended().bye_answered is True
+    assert bob.ended().by == "remote"
+    assert len(alice.ports.free) == len(bob.ports.free) == 10
+
+
+def test_the_message_of_a_placed_call_precedes_its_end(wire: Wire, alice: Desk) -> None:
+    """Sending says at once that nobody is there."""
+    alice.unreachable.add(B_)
+    assert alice.call("sip:x@192.0.2.2:5062") == Done()
+    assert alice.kinds() == ["CallPlaced", "CallEnded"]
+    assert alice.ended().cause == "unreachable"
+    assert len(alice.ports.free) == 10
+
+
+def test_icmp(wire: Wire, alice: Desk) -> None:
+    alice.call(NOBODY)
+    alice.phone.unreachable(wire.passed[0], ("192.0.2.99", 5060), wire.now)
+    assert alice.ended().cause == "unreachable"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["nonsense", "sip:x@192.0.2.2;transport=tcp", "sips:x@192.0.2.2", "sip:x@[2001:db8::1]"],
+)
+def test_a_target_that_cannot_be_called(alice: Desk, target: str) -> None:
+    assert alice.call(target).reason == "bad_uri"
+    assert alice.events() == []
+    assert len(alice.ports.free) == 10
+
+
+def test_maddr_is_where_it_is_sent_to(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call("sip:bob@example.com:5062;maddr=192.0.2.2")
+    assert bob.heard(Answered)
+
+
+def test_the_same_command_twice_is_one_call(wire: Wire, alice: Desk) -> None:
+    command = PlaceCall(phone="p", target=NOBODY, call="c1")
+    alice.start(command, 7)
+    told = len(alice.told)
+    alice.start(command, 7)
+    assert alice.told[told:] == [(Done(), 7)]
+    assert len(wire.flying) == 1
+
+
+def test_a_call_id_twice(alice: Desk) -> None:
+    alice.call(NOBODY)
+    assert alice.call(NOBODY).reason == "duplicate_call"
+    assert alice.call("sip:x@name.example").reason == "duplicate_call"
+
+
+def test_no_port_left_for_an_outgoing_call(wire: Wire) -> None:
+    alice = Desk(wire, A, pairs=1)
+    alice.call(NOBODY)
+    assert alice.call(NOBODY, "c2").reason == "no_media"
+    assert alice.kinds() == ["CallPlaced"]
+
+
+# Host names
+
+
+def test_a_name_is_looked_up(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    assert alice.call("sip:x@bob.example:5062") is None
+    (host, resolved) = alice.lookups[0]
+    assert host == "bob.example"
+    alice.phone.resolved(lambda: resolved("192.0.2.2", ""), wire.now)
+    assert alice.reply(1) == Done()
+    wire.settle()
+    assert bob.heard(Confirmed)
+    assert alice.heard(CallPlaced)[0].next_hop == B_
+    assert alice.heard(CallPlaced)[0].request_uri == "sip:x@bob.example:5062"
+
+
+def test_a_name_that_does_not_resolve(wire: Wire, alice: Desk) -> None:
+    alice.call("sip:x@bob.example")
+    alice.phone.resolved(lambda: alice.lookups[0][1](None, "Name or service not known"), wire.now)
+    refused = alice.reply(1)
+    assert refused.reason == "unresolved"
+    assert refused.message == 'host "bob.example" does not resolve: Name or service not known'
+    assert alice.events() == []
+
+
+def test_hung_up_while_its_name_is_looked_up(wire: Wire, alice: Desk) -> None:
+    alice.call("sip:x@bob.example")
+    assert alice.run(HangUpCall(call="c1")) == Done()
+    assert alice.reply(1).reason == "cancelled"
+    alice.phone.resolved(lambda: alice.lookups[0][1]("192.0.2.2", ""), wire.now)
+    assert alice.events() == []
+
+
+def test_cancelled_while_its_name_is_looked_up(wire: Wire, alice: Desk) -> None:
+    alice.call("sip:x@bob.example")
+    report = CancelReport(call="c1", outcome="cancelled")
+    assert alice.run(CancelCall(call="c1")) == Done(result=report)
+    assert alice.reply(1).reason == "cancelled"
+
+
+def test_stopped_while_its_name_is_looked_up(alice: Desk) -> None:
+    alice.call("sip:x@bob.example")
+    alice.start(Drain(), 0)
+    assert alice.reply(1).reason == "draining"
+    assert alice.heard(Drained)
+
+
+# Cancel
+
+
+def test_cancel_is_done_when_its_outcome_is_known(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_)
+    alice.call(bob.uri)
+    id = alice.start(CancelCall(call="c1"))
+    assert alice.reply(id) is None
+    wire.settle()
+    assert alice.reply(id) == Done(result=CancelReport(call="c1", outcome="cancelled", code=487))
+    bodies = [body.body if isinstance(body, Happened) else body for body, _ in alice.told]
+    kinds = [type(body).__name__ for body in bodies]
+    assert kinds[-3:] == ["CancelResolved", "Done", "CallEnded"]
+    assert alice.ended().cause == bob.ended().cause == "cancelled"
+
+
+def test_cancel_of_an_answered_call(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call(bob.uri)
+    report = CancelReport(call="c1", outcome="already_answered")
+    assert alice.run(CancelCall(call="c1")) == Done(result=report)
+    assert not alice.heard(CallEnded)
+
+
+def test_all_who_cancel_learn_the_one_outcome(wire: Wire, alice: Desk) -> None:
+    Desk(wire, B_)
+    alice.call("sip:p@192.0.2.2:5062")
+    ids = [alice.start(CancelCall(call="c1")) for _ in range(3)]
+    wire.settle()
+    assert [alice.reply(id).result.outcome for id in ids] == ["cancelled"] * 3
+    assert len(alice.heard(CancelResolved)) == 1
+
+
+@pytest.mark.parametrize("command", [CancelCall, HangUpCall, AnswerCall, RejectCall])
+def test_commands_about_no_call(alice: Desk, command: Any) -> None:
+    assert alice.run(command(call="c9")).reason == "no_such_call"
+    assert len(alice.ports.free) == 10
+
+
+# The caller's patience
+
+
+@pytest.mark.parametrize("asked", [None, 5.0])
+def test_a_caller_gives_up(wire: Wire, asked: float | None) -> None:
+    alice = Desk(wire, A, ring_timeout=20)
+    bob = Desk(wire, B_, ring_timeout=300)
+    alice.call(bob.uri, ring_timeout=asked)
+    wire.advance((asked or 20) - 0.01)
+    assert not alice.heard(CallEnded)
+    wire.advance(0.02)
+    ended = alice.ended()
+    assert (ended.cause, ended.by, ended.code) == ("no_answer", "timeout", 487)
+    assert not alice.heard(CancelResolved)  # nobody had asked
+    assert bob.ended().cause == "cancelled"
+
+
+def test_a_client_cancels_what_was_given_up(wire: Wire, alice: Desk) -> None:
+    """It learns the outcome of the cancellation that is under way."""
+    bob = Desk(wire, B_, ring_timeout=300)
+    alice.call(bob.uri, ring_timeout=5)
+    wire.drop = lambda data: data.startswith((b"CANCEL", b"SIP/2.0 487"))
+    wire.advance(5.01)
+    id = alice.start(CancelCall(call="c1"))
+    wire.drop = lambda data: False
+    wire.advance(5)
+    assert alice.reply(id).result.outcome == "cancelled"
+    assert alice.ended().cause == "no_answer"
+
+
+def test_an_answer_ends_the_wait(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call(bob.uri, ring_timeout=5)
+    wire.advance(60)
+    assert not alice.heard(CallEnded)
+
+
+def test_hung_up_before_patience_ends(wire: Wire, alice: Desk) -> None:
+    """Its cause stays what the client did."""
+    alice.call(NOBODY, ring_timeout=5)
+    alice.run(HangUpCall(call="c1"))
+    wire.advance(60)
+    assert alice.ended().cause == "no_response"
+
+
+# Incoming calls
+
+
+def test_answered_by_a_client(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_)
+    alice.call(bob.uri)
+    assert bob.heard(IncomingCall)[0].call == "i1"
+    assert bob.run(AnswerCall(call="i1")) == Done()
+    assert bob.kinds() == ["IncomingCall", "Answered", "Confirmed"]
+    assert bob.run(AnswerCall(call="i1")).reason == "already_answered"
+    assert len(bob.ports.free) == 9
+
+
+def test_answer_after_a_cancel(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_)
+    alice.call(bob.uri)
+    alice.run(CancelCall(call="c1"))
+    assert bob.run(AnswerCall(call="i1")).reason == "cancelled"
+    assert len(bob.ports.free) == 10
+
+
+def test_rejected_by_a_client(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_)
+    alice.call(bob.uri)
+    assert bob.run(RejectCall(call="i1", code=603, reason="No Way")) == Done()
+    assert (alice.ended().code, alice.ended().reason) == (603, "No Way")
+
+
+def test_answer_after(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, on_incoming={"answer_after": 2})
+    alice.call(bob.uri)
+    wire.advance(1.9)
+    assert not alice.heard(Answered)
+    wire.advance(0.2)
+    assert alice.heard(Answered)
+
+
+def test_a_client_answers_before_the_phone_does(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, on_incoming={"answer_after": 2, "hang_up_after": 1})
+    alice.call(bob.uri)
+    assert bob.run(AnswerCall(call="i1")) == Done()
+    wire.advance(30)
+    assert len(bob.heard(Answered)) == 1
+    assert not bob.heard(CallEnded)  # it is the client's now
+    assert not bob.heard(LogLine)
+
+
+def test_cancelled_before_the_phone_answers(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, on_incoming={"answer_after": 2})
+    alice.call(bob.uri)
+    alice.run(CancelCall(call="c1"))
+    wire.advance(30)
+    assert bob.ended().cause == "cancelled"
+    assert not bob.heard(LogLine)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_hang_up_after(wire: Wire, alice: Desk, after: float) -> None:
+    bob = answering(wire, hang_up_after=after)
+    alice.call(bob.uri)
+    wire.advance(after - 0.01)
+    assert len(bob.heard(CallEnded)) == 0
+    wire.advance(0.02)
+    assert (bob.ended().cause, bob.ended().by) == ("hung_up", "local")
+    assert alice.ended().by == "remote"
+
+
+def test_reject(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, on_incoming={"reject": 404})
+    alice.call(bob.uri)
+    assert (alice.ended().cause, alice.ended().code) == ("rejected", 404)
+    assert bob.kinds() == ["IncomingCall", "CallEnded"]
+
+
+def test_ring(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, on_incoming={"ring": True}, ring_timeout=30)
+    alice.call(bob.uri)
+    wire.advance(29)
+    assert bob.kinds() == ["IncomingCall"]
+    wire.advance(2)
+    assert bob.ended().cause == "no_answer"
+    assert alice.ended().code == 480
+
+
+def test_no_port_left_for_an_incoming_call(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, pairs=0)
+    alice.call(bob.uri)
+    assert bob.run(AnswerCall(call="i1")).reason == "no_media"
+    assert (bob.ended().cause, bob.ended().code) == ("no_media", 500)
+    assert alice.ended().code == 500
+
+
+def test_no_port_left_for_a_phone_that_answers_by_itself(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, pairs=0, on_incoming={"answer_after": 0})
+    alice.call(bob.uri)
+    assert bob.ended().cause == "no_media"
+    assert bob.heard(LogLine)[0].event == "not_answered"
+
+
+def test_more_calls_than_the_limit(wire: Wire, alice: Desk) -> None:
+    bob = Desk(wire, B_, on_incoming={"answer_after": 0}, max_calls=1)
+    alice.call(bob.uri, "c1")
+    alice.call(bob.uri, "c2")
+    assert alice.ended().code == 486
+    assert len(bob.heard(IncomingCall)) == 1
+
+
+# Leaving
+
+
+def test_drain(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call(bob.uri)
+    alice.start(Drain(), 0)
+    assert not alice.heard(Drained)
+    wire.settle()
+    assert alice.ended().cause == "stopped"
+    assert [type(body).__name__ for body, _ in alice.told[-3:]] == [
+        "Happened",
+        "Counters",
+        "Drained",
+    ]
+    assert alice.heard(Drained)[0].unanswered_byes == ()
+    assert alice.call(bob.uri, "c2").reason == "draining"
+    assert not alice.phone.exit_now
+    alice.start(Exit(why="stopped"), 0)
+    assert alice.phone.exit_now
+
+
+def test_a_drained_phone_waits_a_second_for_its_exit(wire: Wire, alice: Desk) -> None:
+    alice.start(Drain(), 0)
+    assert alice.heard(Drained)
+    wire.advance(0.9)
+    assert not alice.phone.exit_now
+    wire.advance(0.2)
+    assert alice.phone.exit_now
+
+
+def test_an_invite_while_draining(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    wire.drop = lambda data: data.startswith(b"BYE")
+    alice.call(bob.uri)
+    bob.start(Drain(), 0)
+    alice.call(bob.uri, "c2")
+    assert alice.ended().code == 503
+
+
+def test_a_bye_that_nobody_answers_is_reported(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call(bob.uri)
+    bob.call(alice.uri)
+    alice.run(AnswerCall(call="i1"))
+    wire.drop = lambda data: data.startswith(b"BYE")
+    alice.start(Drain(), 0)
+    wire.advance(31)
+    assert not alice.heard(Drained)
+    wire.advance(2)
+    assert set(alice.heard(Drained)[0].unanswered_byes) == {"c1", "i1"}
+
+
+def test_leave_says_bye_once(wire: Wire) -> None:
+    alice, bob = Desk(wire, A, max_calls=3), answering(wire)
+    other = Desk(wire, ("192.0.2.3", 5064))
+    alice.call(bob.uri, "c1")
+    alice.call(other.uri, "c2")
+    other.call(alice.uri, "c3")
+    del wire.desks[B_]
+    wire.passed.clear()
+    alice.phone.leave(wire.now)
+    assert alice.heard(Drained)[0].unanswered_byes == ("c1",)
+    wire.advance(0.3)
+    assert sorted(wire.lines()) == ["200", "480", "487", "ACK", "ACK", "BYE", "CANCEL"]
+    assert not alice.phone.exit_now
+    wire.advance(0.2)
+    assert alice.phone.exit_now
+    assert len(alice.heard(Drained)) == 1
+
+
+def test_leave_shortens_the_wait_of_a_drained_phone(wire: Wire, alice: Desk) -> None:
+    alice.start(Drain(), 0)
+    alice.phone.leave(wire.now)
+    wire.advance(0.41)
+    assert alice.phone.exit_now
+
+
+def test_an_orphan_leaves_as_soon_as_it_can(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call(bob.uri)
+    alice.phone.leave(wire.now, orphaned=True)
+    assert not alice.phone.exit_now
+    wire.settle()
+    assert alice.phone.exit_now
+    assert bob.heard(CallEnded)
+
+
+def test_an_orphan_does_not_wait_for_long(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call(bob.uri)
+    del wire.desks[B_]
+    alice.phone.leave(wire.now, orphaned=True)
+    wire.advance(0.4)
+    assert alice.phone.exit_now
+
+
+# Reports
+
+
+def test_counters_at_most_once_a_second_and_only_when_they_changed(wire: Wire, alice: Desk) -> None:
+    for _ in range(100):
+        alice.phone.datagram(b"noise", B_, wire.now)
+        wire.advance(0.02)
+    assert len(alice.heard(Counters)) == 1
+    wire.advance(60)
+    assert len(alice.heard(Counters)) == 2
+    assert alice.heard(Counters)[-1].values == {"sip_received": 100, "sip_malformed": 100}
+    assert alice.phone.next_deadline() is None
+
+
+def test_an_idle_phone_has_no_timer(wire: Wire, alice: Desk) -> None:
+    assert alice.phone.next_deadline() is None
+    bob = answering(wire)
+    for number in range(100):
+        alice.call(bob.uri, f"c{number}")
+        alice.run(HangUpCall(call=f"c{number}"))
+    wire.advance(40)
+    for desk in (alice, bob):
+        assert desk.phone.next_deadline() is None
+        assert desk.stack.is_idle()
+        assert not desk.phone._calls
+        assert len(desk.phone._timers) == 0
+        assert len(desk.ports.free) == 10
+
+
+def test_trace(wire: Wire) -> None:
+    alice = Desk(wire, A, trace=True)
+    bob = Desk(wire, B_)
+    alice.call(bob.uri)
+    out, ringing = alice.heard(SipTrace)
+    assert (out.direction, out.first_line) == ("out", f"INVITE {bob.uri} SIP/2.0")
+    assert (out.cseq, out.peer, out.size) == ("1 INVITE", B_, len(wire.passed[0]))
+    assert out.sip_call_id == alice.heard(CallPlaced)[0].sip_call_id
+    assert (ringing.direction, ringing.first_line) == ("in", "SIP/2.0 180 Ringing")
+    assert ringing.sip_call_id == out.sip_call_id
+
+
+def test_trace_of_anything(wire: Wire) -> None:
+    alice = Desk(wire, A, trace=True)
+    alice.phone.datagram(b"\xff\x00\x1b" + b"y" * 60000, B_, wire.now)
+    alice.phone.datagram(b"OPTIONS x SIP/2.0\r\ni:  short \r\ncseq:9 OPTIONS\r\n", B_, wire.now)
+    noise, short = alice.heard(SipTrace)[0], alice.heard(SipTrace)[1]
+    assert noise.first_line.startswith("\ufffd\ufffd\ufffdyyy")
+    assert len(noise.first_line) <= 200
+    assert (short.sip_call_id, short.cseq) == ("short", "9 OPTIONS")
+
+
+def test_a_skipped_pair_is_an_event(alice: Desk) -> None:
+    alice.phone.pair_skipped(4000, "in use")
+    assert alice.events() == [RtpPairSkipped(port=4000, why="in use")]
+
+
+def test_faults_are_counted_and_logged_but_not_without_end(wire: Wire, alice: Desk) -> None:
+    for _ in range(10):
+        alice.phone.failed("worker_error", "Traceback …", wire.now)
+    assert alice.counts["worker_error"] == 10
+    (line,) = alice.heard(LogLine)
+    assert (line.level, line.fields) == ("error", {"traceback": "Traceback …"})
+
+
+def test_a_fault_of_the_engine_is_logged(
+    wire: Wire, alice: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(data: bytes, source: Address) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(alice.stack, "_receive", broken)
+    alice.phone.datagram(b"OPTIONS", B_, wire.now)
+    (line,) = alice.heard(LogLine)
+    assert "ZeroDivisionError" in str(line.fields["traceback"])
+
+
+def test_a_command_that_fails_for_our_fault_has_an_end(
+    wire: Wire, alice: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(alice.stack, "call", broken)
+    with pytest.raises(ZeroDivisionError):
+        alice.start(PlaceCall(phone="p", target=NOBODY, call="c1"))
+    assert alice.reply(1) == Refused(reason="internal_error", message="ZeroDivisionError: oh")
+    assert len(alice.ports.free) == 10
+
+
+def test_a_second_welcome_changes_nothing(alice: Desk) -> None:
+    welcome = Welcome(spec=PhoneSpec(name="x"), host="h", port=1, rtp_first=2, rtp_pairs=1)
+    alice.start(welcome, 0)
+    assert alice.counts["link_unexpected"] == 1
+
+
+def test_refused_is_what_the_stack_says(alice: Desk) -> None:
+    alice.call(NOBODY)
+    refused = alice.run(AnswerCall(call="c1"))
+    assert refused == Refused(reason="not_incoming", message="call c1 is an outgoing one")

@@ -1,0 +1,621 @@
+"""The phone: commands and datagrams in, SIP by its stack, datagrams and happenings out.
+
+It knows the stack by its contract only, and has no socket or clock: the poll loop tells it the
+time, and gets back when it wants to be ticked next.  What a phone does by itself is here:
+``on_incoming``, the caller's ring timeout, the RTP ports of calls, the order of leaving.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from ..protocol.events import (
+    Address,
+    Answered,
+    CallEnded,
+    CallPlaced,
+    CancelResolved,
+    IncomingCall,
+    RtpPairSkipped,
+    SipTrace,
+    TurnedAway,
+)
+from ..protocol.messages import (
+    AnswerCall,
+    CancelCall,
+    CancelReport,
+    Counters,
+    Done,
+    Drain,
+    Drained,
+    Envelope,
+    Exit,
+    HangUpCall,
+    Happened,
+    LogLine,
+    PlaceCall,
+    Ready,
+    Refused,
+    RejectCall,
+    SupervisorToWorker,
+    Welcome,
+    WorkerMessage,
+)
+from .resolve import Resolved, Target, parse_target
+from .rtp_ports import NoRtpPort, RtpLease
+from .sip.timers import Timer, Timers
+from .stack import CallEvent, Media, Output, Send, Stack, StackConfig, StackRefusal
+
+__all__ = ["Phone", "PhoneStack", "Ports", "stack_config"]
+
+COUNTERS_EVERY = 1.0
+"""Seconds between two reports of the counters, at least."""
+WAIT_FOR_EXIT = 1.0
+"""Seconds a drained process waits to be told to exit."""
+QUICK_WAIT = 0.4
+"""The same after SIGTERM."""
+ORPHAN_WAIT = 0.35
+"""Seconds an orphan serves on for the answers to its BYEs; the nursery kills it at 0.7 s."""
+_ERRORS_EVERY = 0.2
+"""Seconds between two tracebacks in the log, at least."""
+_REPLIES = 256
+"""Commands whose reply is remembered, in case they come again."""
+
+_CSEQ = re.compile(rb"^CSeq[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_CALL_ID = re.compile(rb"^(?:Call-ID|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_TRACE_HEAD = 8192
+_TRACE_TEXT = 200
+
+Body: TypeAlias = CallEvent | CallPlaced | TurnedAway | RtpPairSkipped | SipTrace
+Command: TypeAlias = PlaceCall | AnswerCall | RejectCall | CancelCall | HangUpCall
+
+
+class PhoneStack(Stack, Protocol):
+    """The stack, and what this phone reports of it."""
+
+    last_error: str
+    """Traceback of the latest fault of its own (counter ``engine_error``)."""
+
+    def sip_call_id(self, call: str) -> str:
+        """The Call-ID of a call that has not ended."""
+
+
+class Ports(Protocol):
+    """Where the media ports of calls come from (`rtp_ports.RtpPorts`)."""
+
+    def lease(self) -> RtpLease:
+        """A pair for one call.  Raises NoRtpPort."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """What the phone itself knows of a call; its SIP state is the stack's."""
+
+    key: str
+    lease: RtpLease | None = None
+    answered: bool = False
+    gave_up: bool = False
+    """We cancelled it because nobody answered."""
+    no_media: bool = False
+    """We refused it for want of an RTP port."""
+    ring_timer: Timer | None = None
+    """Caller: until we give up.  Callee: until we answer by ourselves."""
+    hang_up_timer: Timer | None = None
+    cancels: list[int] = field(default_factory=list)
+    """CancelCall commands that wait for the outcome."""
+
+
+@dataclass(slots=True)
+class _Resolving:
+    """A PlaceCall whose host name is being looked up."""
+
+    command: int
+    body: PlaceCall
+    target: Target
+
+
+def stack_config(welcome: Welcome) -> StackConfig:
+    """What the stack needs to know of the phone."""
+    spec = welcome.spec
+    return StackConfig(
+        user=spec.number,
+        host=welcome.host,
+        port=welcome.port,
+        display_name=spec.display_name,
+        match_user=spec.match_user,
+        max_calls=spec.call_limit,
+        ring_timeout=spec.ring_timeout,
+    )
+
+
+class Phone:
+    """One phone from its welcome to its exit.
+
+    ``transmit(data, destination)`` puts a datagram on the wire and returns False if nobody can be
+    there; ``tell(body, reply_to)`` sends to the supervisor; ``resolve(host, resolved)`` calls back
+    later.  ``counts`` are the counters of the process beside the stack's.
+    """
+
+    def __init__(
+        self,
+        *,
+        welcome: Welcome,
+        stack: PhoneStack,
+        ports: Ports,
+        transmit: Callable[[bytes, Address], bool],
+        tell: Callable[[WorkerMessage, int], None],
+        resolve: Callable[[str, Resolved], None],
+        counts: Counter[str],
+        now: float,
+    ) -> None:
+        self.now = now
+        self.exit_at: float | None = None
+        """When the process is to exit at the latest; None while it serves."""
+        self.exit_now = False
+        """It has nothing left to do: exit with code 0."""
+        self._spec = welcome.spec
+        self._host = welcome.host
+        self._stack = stack
+        self._ports = ports
+        self._transmit = transmit
+        self._tell = tell
+        self._resolve = resolve
+        self._counts = counts
+        self._timers = Timers()
+        self._calls: dict[str, _Call] = {}
+        self._resolving: dict[str, _Resolving] = {}
+        self._unanswered_byes: list[str] = []
+        self._draining = False
+        self._drained = False
+        self._orphaned = False
+        self._counters_timer: Timer | None = None
+        self._counted = 0
+        self._stack_errors = 0
+        self._next_error_line = 0.0
+        self._replies: OrderedDict[int, WorkerMessage | None] = OrderedDict()
+        self._tell(Ready(), 0)
+
+    # What the loop calls
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is wanted next, or None."""
+        deadlines = (self._timers.next(), self._stack.next_timer(), self.exit_at)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def tick(self, now: float) -> None:
+        """Run every timer that is due."""
+        self.now = now
+        while (callback := self._timers.pop_due(now)) is not None:
+            callback()
+        due = self._stack.next_timer()
+        if due is not None and due <= now:
+            self._take(self._stack.tick(now))
+        if self.exit_at is not None and now >= self.exit_at:
+            self.exit_now = True
+        self._settle()
+
+    def datagram(self, data: bytes, source: Address, now: float) -> None:
+        """A datagram came in."""
+        self.now = now
+        self._counts["sip_received"] += 1
+        if self._spec.trace:
+            self._trace("in", data, source)
+        self._take(self._stack.receive(data, source, now))
+        self._settle()
+
+    def unreachable(self, data: bytes, destination: Address, now: float) -> None:
+        """ICMP says that this datagram of ours reached nobody."""
+        self.now = now
+        self._take(self._stack.unreachable(data, destination, now))
+        self._settle()
+
+    def command(self, message: Envelope[SupervisorToWorker], now: float) -> None:
+        """A message of the supervisor."""
+        self.now = now
+        body = message.body
+        if isinstance(body, Exit):
+            self.exit_now = True
+        elif isinstance(body, Drain):
+            self._drain()
+        elif isinstance(body, Welcome):
+            self._counts["link_unexpected"] += 1
+        elif message.id in self._replies:
+            # The same command again: it is not run twice, its reply is.
+            known = self._replies[message.id]
+            if known is not None:
+                self._tell(known, message.id)
+        else:
+            self._remember(message.id, None)
+            self._run(message.id, body)
+        self._settle()
+
+    def leave(self, now: float, *, orphaned: bool = False) -> None:
+        """SIGTERM, or the end of the lifeline: one BYE, CANCEL or 480 for each call, then exit.
+
+        No answer is waited for; what comes before the exit is still served.
+        """
+        self.now = now
+        self._orphaned = self._orphaned or orphaned
+        self._drain()
+        self._say_drained()
+        wait = now + (ORPHAN_WAIT if orphaned else QUICK_WAIT)
+        self.exit_at = wait if self.exit_at is None else min(self.exit_at, wait)
+        self._settle()
+
+    def pair_skipped(self, port: int, why: str) -> None:
+        """A stranger holds one of our RTP pairs."""
+        self._counts["rtp_pairs_skipped"] += 1
+        self._report(RtpPairSkipped(port=port, why=why))
+
+    def failed(self, what: str, traceback: str, now: float) -> None:
+        """Something of ours raised: count it, log it, go on."""
+        self._counts["worker_error"] += 1
+        self._log_error(what, traceback, now)
+
+    # Commands
+
+    def _run(self, id: int, body: Command) -> None:
+        try:
+            match body:
+                case PlaceCall():
+                    self._place(id, body)
+                case CancelCall():
+                    self._cancel(id, body.call)
+                case AnswerCall():
+                    self._answer(body.call)
+                    self._reply(id, Done())
+                case RejectCall():
+                    self._take(
+                        self._stack.reject(body.call, self.now, code=body.code, reason=body.reason)
+                    )
+                    self._reply(id, Done())
+                case HangUpCall():
+                    if not self._drop_resolving(body.call):
+                        self._take(self._stack.hang_up(body.call, self.now))
+                    self._reply(id, Done())
+        except StackRefusal as refusal:
+            self._refuse(id, refusal.reason, str(refusal))
+        except Exception as error:
+            # A fault of ours: whoever waits for the end of the command is not to wait for ever.
+            if self._replies.get(id) is None:
+                self._refuse(id, "internal_error", f"{type(error).__name__}: {error}")
+            raise
+
+    def _place(self, id: int, body: PlaceCall) -> None:
+        """Raises StackRefusal."""
+        if self._draining:
+            raise StackRefusal("draining", "the phone is being stopped")
+        if body.call in self._calls or body.call in self._resolving:
+            raise StackRefusal("duplicate_call", f"there is a call {body.call} already")
+        target = parse_target(body.target)
+        if target.is_numeric:
+            self._invite(id, body, target, target.host)
+            return
+        waiting = _Resolving(id, body, target)
+        self._resolving[body.call] = waiting
+        self._resolve(target.host, lambda host, why: self._resolved(waiting, host, why))
+
+    def _resolved(self, waiting: _Resolving, host: str | None, why: str) -> None:
+        call = waiting.body.call
+        if self._resolving.get(call) is not waiting:
+            return  # hung up meanwhile
+        del self._resolving[call]
+        if host is None:
+            name = waiting.target.host
+            self._refuse(
+                waiting.command, "unresolved", f'host "{name}" does not resolve: {why or "unknown"}'
+            )
+            return
+        try:
+            self._invite(waiting.command, waiting.body, waiting.target, host)
+        except StackRefusal as refusal:
+            self._refuse(waiting.command, refusal.reason, str(refusal))
+
+    def resolved(self, deliver: Callable[[], None], now: float) -> None:
+        """Look-ups have ended: ``deliver`` them."""
+        self.now = now
+        deliver()
+        self._settle()
+
+    def _invite(self, id: int, body: PlaceCall, target: Target, host: str) -> None:
+        """Raises StackRefusal, and then nothing has happened."""
+        try:
+            lease = self._ports.lease()
+        except NoRtpPort as error:
+            raise StackRefusal("no_media", str(error)) from None
+        destination = (host, target.port)
+        media = Media(host=self._host, port=lease.port)
+        try:
+            outputs = self._stack.call(body.call, body.target, destination, media, self.now)
+        except BaseException:
+            lease.close()
+            raise
+        call = _Call(body.call, lease)
+        self._calls[body.call] = call
+        patience = body.ring_timeout
+        if patience is None:
+            patience = self._spec.ring_timeout
+        call.ring_timer = self._after(patience, lambda: self._give_up(call))
+        self._report(
+            CallPlaced(
+                call=body.call,
+                target=body.dialled or body.target,
+                sip_call_id=self._stack.sip_call_id(body.call),
+                request_uri=target.request_uri,
+                next_hop=destination,
+            )
+        )
+        self._reply(id, Done())
+        self._take(outputs)
+
+    def _cancel(self, id: int, key: str) -> None:
+        """Raises StackRefusal.  The reply waits for the outcome."""
+        if self._drop_resolving(key):
+            # Nothing was sent: nobody can answer it any more.
+            self._reply(id, Done(result=CancelReport(call=key, outcome="cancelled")))
+            return
+        call = self._calls.get(key)
+        try:
+            outputs = self._stack.cancel(key, self.now)
+        except StackRefusal as refusal:
+            if refusal.reason != "cancel_pending" or call is None:
+                raise
+            call.cancels.append(id)  # one cancellation, one outcome, told to all who asked
+            return
+        assert call is not None, key
+        _stop(call.ring_timer)
+        call.cancels.append(id)
+        self._take(outputs)
+
+    def _drop_resolving(self, key: str) -> bool:
+        """Give up a call that waits for the address of its target."""
+        waiting = self._resolving.pop(key, None)
+        if waiting is None:
+            return False
+        why = f"call {key} was ended before its target was resolved"
+        self._refuse(waiting.command, "cancelled", why)
+        return True
+
+    def _answer(self, key: str) -> None:
+        """Answer with a port of ours; without one, refuse the caller.  Raises StackRefusal."""
+        call = self._calls.get(key)
+        try:
+            lease = self._ports.lease()
+        except NoRtpPort as error:
+            outputs = self._stack.reject(key, self.now, code=500, reason="No Media Port")
+            if call is not None:
+                call.no_media = True
+            self._take(outputs)
+            raise StackRefusal("no_media", str(error)) from None
+        try:
+            outputs = self._stack.answer(key, Media(host=self._host, port=lease.port), self.now)
+        except BaseException:
+            lease.close()
+            raise
+        assert call is not None, key
+        call.lease = lease
+        self._take(outputs)
+
+    # What the stack puts out
+
+    def _take(self, outputs: list[Output]) -> None:
+        """Send and report in order, and do what the phone does by itself."""
+        queue = deque(outputs)
+        while queue:
+            output = queue.popleft()
+            if isinstance(output, Send):
+                if self._spec.trace:
+                    self._trace("out", output.data, output.destination)
+                self._counts["sip_sent"] += 1
+                if not self._transmit(output.data, output.destination):
+                    more = self._stack.unreachable(output.data, output.destination, self.now)
+                    queue.extend(more)
+            else:
+                self._happened(output)
+
+    def _happened(self, event: CallEvent | TurnedAway) -> None:
+        match event:
+            case IncomingCall():
+                call = _Call(event.call)
+                self._calls[event.call] = call
+                self._report(event)
+                self._on_incoming(call)
+                return
+            case Answered():
+                known = self._calls.get(event.call)
+                if known is not None and not known.answered:
+                    self._on_answered(known)
+            case CancelResolved():
+                self._on_cancel_resolved(event)
+                return
+            case CallEnded():
+                self._on_ended(event)
+                return
+            case _:
+                pass
+        self._report(event)
+
+    def _on_incoming(self, call: _Call) -> None:
+        """What the herd file says; a client may be quicker."""
+        behaviour = self._spec.on_incoming
+        if behaviour is None or behaviour.ring:
+            return
+        if behaviour.reject is not None:
+            self._take(self._stack.reject(call.key, self.now, code=behaviour.reject))
+            return
+        assert behaviour.answer_after is not None
+        if behaviour.answer_after == 0:
+            self._answer_by_itself(call)
+        else:
+            call.ring_timer = self._after(
+                behaviour.answer_after, lambda: self._answer_by_itself(call)
+            )
+
+    def _answer_by_itself(self, call: _Call) -> None:
+        try:
+            self._answer(call.key)
+        except StackRefusal as refusal:
+            self._log("warning", "not_answered", call=call.key, why=str(refusal))
+            return
+        assert self._spec.on_incoming is not None
+        after = self._spec.on_incoming.hang_up_after
+        if after is not None and call.key in self._calls:
+            call.hang_up_timer = self._after(after, lambda: self._hang_up_by_itself(call))
+
+    def _hang_up_by_itself(self, call: _Call) -> None:
+        with contextlib.suppress(StackRefusal):  # it is ending already
+            self._take(self._stack.hang_up(call.key, self.now))
+
+    def _give_up(self, call: _Call) -> None:
+        """The caller's patience is over."""
+        with contextlib.suppress(StackRefusal):  # it is ending already
+            outputs = self._stack.cancel(call.key, self.now)
+            call.gave_up = True
+            self._take(outputs)
+
+    def _on_answered(self, call: _Call) -> None:
+        call.answered = True
+        _stop(call.ring_timer)
+
+    def _on_cancel_resolved(self, event: CancelResolved) -> None:
+        call = self._calls.get(event.call)
+        if call is not None and call.gave_up and not call.cancels:
+            return  # nobody asked: what became of the call is its CallEnded
+        self._report(event)
+        if call is not None:
+            waiting, call.cancels = call.cancels, []
+            report = CancelReport(call=event.call, outcome=event.outcome, code=event.code)
+            for id in waiting:
+                self._reply(id, Done(result=report))
+
+    def _on_ended(self, event: CallEnded) -> None:
+        call = self._calls.pop(event.call, None)
+        if call is not None:
+            _stop(call.ring_timer)
+            _stop(call.hang_up_timer)
+            if call.lease is not None:
+                call.lease.close()
+            if call.gave_up and event.cause == "cancelled":
+                event = msgspec.structs.replace(event, cause="no_answer", by="timeout")
+            elif call.no_media and event.cause == "rejected":
+                event = msgspec.structs.replace(event, cause="no_media")
+            if event.bye_answered is False:
+                self._unanswered_byes.append(event.call)
+        self._report(event)
+        if call is not None:
+            for id in call.cancels:
+                self._refuse(id, "already_ended", f"call {event.call}: already ended")
+
+    # Leaving
+
+    def _drain(self) -> None:
+        if not self._draining:
+            self._draining = True
+            for key in list(self._resolving):
+                waiting = self._resolving.pop(key)
+                self._refuse(waiting.command, "draining", "the phone is being stopped")
+            # BYEs that went unanswered before belong to calls long over.
+            self._unanswered_byes.clear()
+        self._take(self._stack.drain(self.now))
+
+    def _settle(self) -> None:
+        """After everything that happens: what follows from it."""
+        errors = self._stack.counters.get("engine_error", 0)
+        if errors != self._stack_errors:
+            self._stack_errors = errors
+            self._log_error("the SIP engine failed", self._stack.last_error, self.now)
+        if self._draining and self._stack.is_idle():
+            if not self._drained:
+                self._say_drained()
+                self.exit_at = self.now + WAIT_FOR_EXIT
+            if self._orphaned:
+                self.exit_now = True
+        if self._counters_timer is None and not self._drained and self._count() != self._counted:
+            self._counters_timer = self._after(COUNTERS_EVERY, self._on_counters_timer)
+
+    def _say_drained(self) -> None:
+        if self._drained:
+            return
+        self._drained = True
+        _stop(self._counters_timer)
+        self._counters_timer = None
+        self._send_counters()
+        left = [call.key for call in self._calls.values() if call.answered]
+        self._tell(Drained(unanswered_byes=(*self._unanswered_byes, *left)), 0)
+
+    # Reports
+
+    def _on_counters_timer(self) -> None:
+        self._counters_timer = None
+        self._send_counters()
+
+    def _send_counters(self) -> None:
+        count = self._count()
+        if count != self._counted:
+            self._counted = count
+            self._tell(Counters(values={**self._stack.counters, **self._counts}), 0)
+
+    def _count(self) -> int:
+        """Counters only ever grow: another sum is another value of one of them."""
+        return sum(self._stack.counters.values()) + sum(self._counts.values())
+
+    def _report(self, body: Body) -> None:
+        self._tell(Happened(t=self.now, body=body), 0)
+
+    def _reply(self, id: int, reply: Done | Refused) -> None:
+        self._remember(id, reply)
+        self._tell(reply, id)
+
+    def _refuse(self, id: int, reason: str, message: str) -> None:
+        self._reply(id, Refused(reason=reason, message=message))
+
+    def _remember(self, id: int, reply: WorkerMessage | None) -> None:
+        self._replies[id] = reply
+        if len(self._replies) > _REPLIES:
+            self._replies.popitem(last=False)
+
+    def _trace(self, direction: Literal["in", "out"], data: bytes, peer: Address) -> None:
+        head = data[:_TRACE_HEAD]
+        cseq, call_id = _CSEQ.search(head), _CALL_ID.search(head)
+        self._report(
+            SipTrace(
+                direction=direction,
+                first_line=_readable(head.partition(b"\r\n")[0]),
+                cseq=_readable(cseq[1]) if cseq else "",
+                sip_call_id=_readable(call_id[1]) if call_id else "",
+                peer=peer,
+                size=len(data),
+            )
+        )
+
+    def _log(self, level: Literal["warning", "error"], event: str, **fields: str) -> None:
+        self._tell(LogLine(level=level, event=event, fields={**fields}), 0)
+
+    def _log_error(self, what: str, traceback: str, now: float) -> None:
+        # A stranger's datagrams may provoke it a thousand times a second.
+        if now < self._next_error_line:
+            self._counts["error_lines_dropped"] += 1
+            return
+        self._next_error_line = now + _ERRORS_EVERY
+        self._log("error", what, traceback=traceback)
+
+    def _after(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        return self._timers.start(self.now + seconds, callback)
+
+
+def _stop(timer: Timer | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _readable(text: bytes) -> str:
+    """Bytes off the wire as one short printable line."""
+    decoded = text[:_TRACE_TEXT].decode("utf-8", "replace").strip()
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in decoded)
