@@ -129,11 +129,14 @@ class SmallPhone:
         id = self._id
         self.send(body, id)
 
-        def ended() -> Done | Refused | None:
-            bodies = (e.body for e in self.said if e.reply_to == id)
-            return next((body for body in bodies if isinstance(body, (Done, Refused))), None)
+        def ended() -> Any:
+            for envelope in self.said:
+                if envelope.reply_to == id and isinstance(envelope.body, (Done, Refused)):
+                    return envelope.body
+            return None
 
-        return self.herd.until(ended, f"the end of {body}")
+        end: Done | Refused = self.herd.until(ended, f"the end of {body}")
+        return end
 
     def heard(self, kind: type[B]) -> list[B]:
         """Messages, or bodies of Happened, of one kind."""
