@@ -1,6 +1,6 @@
 """The supervisor's end of the nursery: started, asked for forks, and started again when it dies.
 
-Only processes and packets in here; what the answers mean is for ``service.py``.
+Only processes and packets in here; what the answers mean is for ``phone_processes.py``.
 """
 
 from __future__ import annotations
