@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from . import render
+from .client import END_TIMEOUT
 from .options import SECONDS, CallId, PhoneName, common
 from .protocol.errors import CallFailed, CallNotFound, CommandRefused
 from .protocol.events import Answered, Event, IncomingCall, flatten
@@ -25,7 +26,7 @@ from .protocol.messages import (
     RejectCall,
 )
 from .protocol.states import CallState
-from .session import END_TIMEOUT, Session
+from .session import Session
 
 __all__ = ["answer", "call", "cancel", "hangup", "reject"]
 
@@ -70,7 +71,7 @@ def call(
             words = (
                 f"{placed.call} calls {placed.target}, end it with: sipherd hangup {placed.call}"
             )
-            _say(placed if as_json else words)
+            render.say(placed if as_json else words)
             return 0
         return _stay(session, placed.call, as_json, duration)
 
@@ -103,16 +104,16 @@ def answer(
         id = _named_call(session, which)
         if id is None:
             if not as_json:
-                _say(f"waiting for a call of {which or 'any phone'}")
+                render.say(f"waiting for a call of {which or 'any phone'}")
             waiting = AwaitIncoming(which=(which,) if which else ())
             awaited = f"a call of {which or 'any phone'}"
             incoming = session.request(waiting, CallInfo, timeout, awaited)
             id = incoming.call
             if not as_json:
-                _say(render.printable(f"{id} from {incoming.from_uri} at {incoming.phone}"))
+                render.say(render.printable(f"{id} from {incoming.from_uri} at {incoming.phone}"))
         answered = session.request(AnswerCall(call=id, detached=detach), CallInfo)
         if detach:
-            _say(answered if as_json else f"{id} answered, end it with: sipherd hangup {id}")
+            render.say(answered if as_json else f"{id} answered, end it with: sipherd hangup {id}")
             return 0
         return _stay(session, id, as_json, None)
 
@@ -145,7 +146,7 @@ def reject(
         raise click.UsageError("a reason phrase has no line breaks and no control characters")
     with Session(herd, runtime_dir) as session:
         rejected = session.request(RejectCall(call=call, code=code, reason=reason), CallInfo)
-        _say(rejected if as_json else f"{call} rejected: {code} {reason}".rstrip())
+        render.say(rejected if as_json else f"{call} rejected: {code} {reason}".rstrip())
 
 
 @click.command()
@@ -164,7 +165,7 @@ def cancel(call: str, herd: str, runtime_dir: Path | None, as_json: bool) -> int
     with Session(herd, runtime_dir) as session:
         awaited = f"the outcome of cancelling call {call}"
         report = session.request(CancelCall(call=call), CancelReport, END_TIMEOUT, awaited)
-    _say(report if as_json else render.cancel_outcome(report))
+    render.say(report if as_json else render.cancel_outcome(report))
     return {"already_answered": 1, "phone_crashed": 4}.get(report.outcome, 0)
 
 
@@ -185,7 +186,7 @@ def hangup(call: str, herd: str, runtime_dir: Path | None, as_json: bool) -> Non
         _hang_up(session, call)
         _show(session.await_end(call), as_json)
         if as_json:
-            _say(session.call(call))
+            render.say(session.call(call))
 
 
 def _hang_up(session: Session, call: str) -> None:
@@ -204,7 +205,7 @@ def _stay(session: Session, call: str, as_json: bool, duration: float | None) ->
         return 130
     info = session.call(call)
     if as_json:
-        _say(info)
+        render.say(info)
     if info.answered is not None and info.cause == "hung_up":
         return 0
     failed = CallFailed(call, info.cause or "", info.code, info.reason)
@@ -231,10 +232,6 @@ def _show(events: Iterable[Event], as_json: bool) -> None:
     colour = sys.stdout.isatty()
     for event in events:
         if as_json:
-            _say(flatten(event))
+            render.say(flatten(event))
         elif not isinstance(event.body, IncomingCall):  # whoever answers has been told
-            _say(render.event_line(event, colour=colour))
-
-
-def _say(what: object) -> None:
-    click.echo(what if isinstance(what, str) else render.as_json(what))
+            render.say(render.event_line(event, colour=colour))

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .client import Connection
+from .client import END_TIMEOUT, Connection
 from .protocol.errors import CallFailed, CommandRefused, EventsMissed, SipherdError, TimedOut
 from .protocol.events import (
     Answered,
@@ -43,10 +43,6 @@ from .protocol.messages import (
 from .protocol.states import CallState
 
 __all__ = ["Call", "EventStream", "IncomingCall", "Watch"]
-
-#: Seconds within which every end of a call is certain: 64·T1 for a BYE or CANCEL that nobody
-#: answers, and some for the way.
-_END_TIMEOUT = 40.0
 
 _ORDER = list(CallState)
 
@@ -111,7 +107,7 @@ class Call:
         """
         return self._wait(lambda info: info.state is CallState.ENDED, "end", timeout)
 
-    def hang_up(self, timeout: float = _END_TIMEOUT) -> CallInfo:
+    def hang_up(self, timeout: float = END_TIMEOUT) -> CallInfo:
         """End the call, whatever its state: BYE, CANCEL or 480.  Returns once it is over.
 
         Raises:
@@ -124,11 +120,11 @@ class Call:
             )
         except CommandRefused as refused:
             # The far end may have been faster.
-            if refused.reason not in ("already_ended", "phone_crashed"):
+            if refused.reason not in ("already_ended", "cancelled", "phone_crashed"):
                 raise
         return self.wait_ended(max(deadline - time.monotonic(), 0.0))
 
-    def cancel(self, timeout: float = _END_TIMEOUT) -> CancelReport:
+    def cancel(self, timeout: float = END_TIMEOUT) -> CancelReport:
         """Cancel an outgoing call; the report holds the one outcome.
 
         With `already_answered` nothing was sent and the call stays up.

@@ -7,6 +7,7 @@ people can cause into one line on stderr.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from .protocol.errors import (
 )
 from .protocol.herdfile import load_herd_file
 from .protocol.paths import runtime_dir as find_runtime_dir
+from .protocol.spec import HerdSpec
 
 __all__ = ["main"]
 
@@ -65,11 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read us has seen enough. The interpreter will flush once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read us has seen enough
         code = _FAILED
+        _discard_output()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        code = _CONFIGURATION
+        _complain(f"can't write the output: {error.strerror}")
+        _discard_output()
     sys.exit(code)
+
+
+def _discard_output() -> None:
+    """What is left in the buffer, which the interpreter would flush once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -193,9 +205,7 @@ def up(file: Path, quiet: bool, herd: str | None, runtime_dir: Path | None, as_j
       sipherd up examples/two-phones.yaml
       sipherd up herd.yaml --json >events.ndjson
     """
-    spec = load_herd_file(file, os.environ)
-    if herd is not None:
-        spec = msgspec.structs.replace(spec, herd=herd)
+    spec = _read(file, herd)
     shown: view.View = view.AsProgress() if sys.stdout.isatty() else view.as_lines
     if quiet:
         shown = view.only_trouble
@@ -220,11 +230,17 @@ def check(file: Path, herd: str | None, runtime_dir: Path | None, as_json: bool)
     Example:
       sipherd check herd.yaml
     """
-    spec = load_herd_file(file, os.environ)
+    spec = _read(file, herd)
     if problems := plan.shortages(spec):
         raise HerdFileError(f"{file}: {problem}" for problem in problems)
     click.echo(render.as_json(plan.as_plain(spec)) if as_json else plan.as_text(spec))
     return 0
+
+
+def _read(file: Path, herd: str | None) -> HerdSpec:
+    """The herd of a file, perhaps under another name."""
+    spec = load_herd_file(file, os.environ)
+    return spec if herd is None else msgspec.structs.replace(spec, herd=herd)
 
 
 for _command in (

@@ -51,10 +51,32 @@ from .protocol.messages import (
 )
 from .protocol.paths import HerdPaths, list_herds
 
-__all__ = ["REPLY_TIMEOUT", "Connection", "Listener", "Request"]
+__all__ = [
+    "END_TIMEOUT",
+    "REPLY_TIMEOUT",
+    "STOP_TIMEOUT",
+    "Connection",
+    "Listener",
+    "Request",
+    "start_timeout",
+]
 
 REPLY_TIMEOUT = 10.0
 """Seconds that a supervisor gets for a command that waits for nothing but itself."""
+
+END_TIMEOUT = 40.0
+"""Seconds within which every end of a call is certain: 64·T1 for a BYE or CANCEL that nobody
+answers, and some for the way."""
+
+STOP_TIMEOUT = 15.0
+"""Seconds: a stop reports after 10 at the latest, and the supervisor needs a moment to be gone."""
+
+
+def start_timeout(phones: int) -> float:
+    """Seconds that so many phones get to start."""
+    # On a busy box a process takes some 10 ms; the rest is for what goes wrong.
+    return 20.0 + 0.1 * phones
+
 
 #: Seconds that a reply may take beyond the command's own deadline, which the supervisor keeps.
 _GRACE = 2.0

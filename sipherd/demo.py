@@ -122,7 +122,7 @@ def _show(story: _Story, as_json: bool) -> None:
     if story.why:
         console.print(Text(f"fail: {render.printable(story.why)}", style="bold red"))
     else:
-        took = f"{story.setup_ms} ms from call() to its answer, known to the client"
+        took = f"answered {story.setup_ms} ms after call(), as the client saw it"
         console.print(Text.assemble(("pass", "bold green"), f": {took}"))
 
 

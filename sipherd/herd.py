@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from .calls import Call, EventStream, IncomingCall, Watch
-from .client import Connection
+from .client import STOP_TIMEOUT, Connection, start_timeout
 from .private import start_supervisor
 from .protocol.errors import SipherdError, TimedOut
 from .protocol.herdfile import load_herd_file
@@ -50,9 +50,6 @@ from .protocol.paths import ensure_runtime_dir, runtime_dir
 from .protocol.spec import HerdPorts, HerdSpec, PhoneSpec, split_advertise
 
 __all__ = ["Herd", "Phone"]
-
-#: Seconds: a stop reports after 10 at the latest, and the supervisor needs a moment to be gone.
-_STOP_TIMEOUT = 15.0
 
 PhoneLike = PhoneSpec | str | Mapping[str, Any]
 
@@ -199,7 +196,7 @@ class Herd:
     def remove(self, phone: Phone | str) -> StopReport:
         """Stop a phone, forget it and free its port."""
         name = phone.name if isinstance(phone, Phone) else phone
-        result = self._request(RemovePhones(which=(name,)), _STOP_TIMEOUT)
+        result = self._request(RemovePhones(which=(name,)), STOP_TIMEOUT)
         assert isinstance(result, StopReports)
         return result.reports[0]
 
@@ -233,10 +230,10 @@ class Herd:
 
         Returns how each phone went, once all processes are gone and the ports can be bound.
         """
-        result = self._request(StopHerd(now=now), _STOP_TIMEOUT, awaited="the end of the herd")
+        result = self._request(StopHerd(now=now), STOP_TIMEOUT, awaited="the end of the herd")
         assert isinstance(result, StopReports)
-        if not self._connection.wait_gone(_STOP_TIMEOUT):
-            raise TimedOut(f"the end of the supervisor (pid {self.pid})", _STOP_TIMEOUT)
+        if not self._connection.wait_gone(STOP_TIMEOUT):
+            raise TimedOut(f"the end of the supervisor (pid {self.pid})", STOP_TIMEOUT)
         if self._supervisor:
             self._supervisor.wait()
         self._connection.close()
@@ -248,14 +245,21 @@ class Herd:
             return
         with self._closing:
             atexit.unregister(self.close)
-            if self._supervisor and self._supervisor.poll() is None:
-                try:
-                    self.stop()
-                except (SipherdError, KeyboardInterrupt):
-                    # Its phones notice, and say goodbye by themselves.
-                    self._supervisor.kill()
-                    self._supervisor.wait()
-            self._connection.close()
+            try:
+                if self._supervisor and self._supervisor.poll() is None:
+                    self._stop_or_kill(self._supervisor)
+            finally:
+                self._connection.close()
+
+    def _stop_or_kill(self, supervisor: subprocess.Popen[bytes]) -> None:
+        try:
+            self.stop()
+        except BaseException as error:
+            # Its phones notice, and say goodbye by themselves.
+            supervisor.kill()
+            supervisor.wait()
+            if not isinstance(error, SipherdError):  # Ctrl-C
+                raise
 
     def __enter__(self) -> Herd:
         return self
@@ -281,7 +285,7 @@ class Herd:
         return _phones(self._request(ListPhones(which=which)))
 
     def _create(self, specs: tuple[PhoneSpec, ...]) -> tuple[PhoneInfo, ...]:
-        return _phones(self._request(AddPhones(specs=specs), _start_timeout(len(specs))))
+        return _phones(self._request(AddPhones(specs=specs), start_timeout(len(specs))))
 
     def _place(self, command: PlaceCall) -> Call:
         if command.detached:
@@ -413,21 +417,21 @@ class Phone:
 
     def start(self) -> PhoneInfo:
         """Start it again, on its old port, after a stop or a failure."""
-        return self._become(StartPhones, _start_timeout(1))
+        return self._become(StartPhones, start_timeout(1))
 
     def stop(self, *, now: bool = False) -> StopReport:
         """End its calls and its process; `now` does not wait for answers."""
-        result = self._herd._request(StopPhones(which=(self._name,), now=now), _STOP_TIMEOUT)
+        result = self._herd._request(StopPhones(which=(self._name,), now=now), STOP_TIMEOUT)
         assert isinstance(result, StopReports)
         return result.reports[0]
 
     def restart(self) -> PhoneInfo:
         """Stop and start; also what brings back a phone that failed."""
-        return self._become(RestartPhones, _STOP_TIMEOUT + _start_timeout(1))
+        return self._become(RestartPhones, STOP_TIMEOUT + start_timeout(1))
 
     def reset(self) -> PhoneInfo:
         """Make a failed phone a stopped one, and forget the failure."""
-        return self._become(ResetPhones, _start_timeout(1))
+        return self._become(ResetPhones, start_timeout(1))
 
     def _become(
         self,
@@ -440,11 +444,6 @@ class Phone:
 
 def _directory(explicit: Path | None) -> Path:
     return runtime_dir(explicit, os.environ)
-
-
-def _start_timeout(phones: int) -> float:
-    # On a busy box a process takes some 10 ms to start; the rest is for what goes wrong.
-    return 20.0 + 0.1 * phones
 
 
 def _phones(result: Result) -> tuple[PhoneInfo, ...]:

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from . import render
+from .client import STOP_TIMEOUT, start_timeout
 from .options import SECONDS, PhoneName, common
 from .protocol.errors import CallNotFound, EventsMissed, SupervisorDied, TimedOut
 from .protocol.events import HerdStopping, flatten
@@ -39,18 +40,6 @@ from .protocol.spec import OnIncoming, PhoneSpec
 from .session import Session
 
 __all__ = ["add", "events", "ps", "remove", "reset", "restart", "show", "start", "stop"]
-
-#: Seconds: a stop reports after 10 at the latest, and the supervisor needs a moment to be gone.
-_STOP_TIMEOUT = 15.0
-
-
-def _start_timeout(phones: int) -> float:
-    # On a busy box a process takes some 10 ms to start; the rest is for what goes wrong.
-    return 20.0 + 0.1 * phones
-
-
-def _say(what: object) -> None:
-    click.echo(what if isinstance(what, str) else render.as_json(what))
 
 
 # --- look ----------------------------------------------------------------------------------------
@@ -79,9 +68,9 @@ def ps(show_calls: bool, herd: str, runtime_dir: Path | None, as_json: bool) -> 
 def _list(items: Iterable[Any], as_json: bool, as_table: Callable[[Iterable[Any]], str]) -> None:
     if as_json:
         for item in items:
-            _say(item)
+            render.say(item)
     else:
-        _say(as_table(items))
+        render.say(as_table(items))
 
 
 def _with_memory(phone: PhoneInfo) -> dict[str, Any]:
@@ -135,12 +124,12 @@ def show(what: str | None, herd: str, runtime_dir: Path | None, as_json: bool) -
             found = _phone_or_call(session, what)
         everything = session.request(ListCalls(), CallList).calls if found.get("calls") else ()
     if as_json:
-        _say(found)
+        render.say(found)
         return
     for line in _details(found):
-        _say(line)
+        render.say(line)
     if calls := [call for call in everything if what is None or call.phone == found["name"]]:
-        _say("\n" + _call_table(calls))
+        render.say("\n" + _call_table(calls))
 
 
 def _phone_or_call(session: Session, what: str) -> dict[str, Any]:
@@ -234,7 +223,7 @@ def events(
                 continue
             stopping = stopping or isinstance(entry.body, HerdStopping)
             if follow or not phones or entry.phone in names:
-                _say(flatten(entry) if as_json else render.event_line(entry, colour=colour))
+                render.say(flatten(entry) if as_json else render.event_line(entry, colour=colour))
             if not follow and entry.n >= snapshot.n:
                 return
 
@@ -258,10 +247,10 @@ def _start_stopped(
 ) -> None:
     with Session(herd, runtime_dir) as session:
         count = len(session.request(ListPhones(which=which), PhoneList).phones)
-        timeout = _start_timeout(count) + (_STOP_TIMEOUT if stop_first else 0.0)
+        timeout = start_timeout(count) + (STOP_TIMEOUT if stop_first else 0.0)
         phones = session.request(command(which=which), PhoneList, timeout, "the phones").phones
     for phone in phones:
-        _say(phone if as_json else render.phone_line(phone))
+        render.say(phone if as_json else render.phone_line(phone))
 
 
 @click.command()
@@ -329,31 +318,31 @@ def stop(
     with Session(herd, runtime_dir) as session:
         if phones:
             body = StopPhones(which=phones, now=now)
-            stopped = session.request(body, StopReports, _STOP_TIMEOUT, "the end of the phones")
+            stopped = session.request(body, StopReports, STOP_TIMEOUT, "the end of the phones")
         else:
             everything = StopHerd(now=now)
-            stopped = session.request(everything, StopReports, _STOP_TIMEOUT, "the herd's end")
-            if not session.wait_gone(_STOP_TIMEOUT):
+            stopped = session.request(everything, StopReports, STOP_TIMEOUT, "the herd's end")
+            if not session.wait_gone(STOP_TIMEOUT):
                 pid = session.supervisor_pid
-                raise TimedOut(f"the end of the supervisor (pid {pid})", _STOP_TIMEOUT)
+                raise TimedOut(f"the end of the supervisor (pid {pid})", STOP_TIMEOUT)
     return _tell_stopped(stopped.reports, as_json, "" if phones else f"herd {herd} stopped: ")
 
 
 def _tell_stopped(reports: tuple[StopReport, ...], as_json: bool, intro: str = "") -> int:
     if as_json:
         for report in reports:
-            _say(report)
+            render.say(report)
     else:
         for report in reports:
             if report.how not in ("drained", "not_running") or report.unanswered_byes:
                 click.echo(render.stop_line(report), err=True)
         if len(reports) == 1 and not intro:
             if reports[0].how in ("drained", "not_running") and not reports[0].unanswered_byes:
-                _say(render.stop_line(reports[0]))
+                render.say(render.stop_line(reports[0]))
         else:
             slowest = max((report.seconds for report in reports), default=0.0)
             s = "" if len(reports) == 1 else "s"
-            _say(f"{intro}{len(reports)} phone{s} stopped in {render.duration(slowest)}")
+            render.say(f"{intro}{len(reports)} phone{s} stopped in {render.duration(slowest)}")
     return 4 if any(report.how == "stuck" for report in reports) else 0
 
 
@@ -408,9 +397,9 @@ def add(
         raise click.UsageError(str(error)) from None
     with Session(herd, runtime_dir) as session:
         awaited = f"phone {name} to start"
-        added = session.request(AddPhones(specs=(spec,)), PhoneList, _start_timeout(1), awaited)
+        added = session.request(AddPhones(specs=(spec,)), PhoneList, start_timeout(1), awaited)
     for phone in added.phones:
-        _say(phone if as_json else render.phone_line(phone))
+        render.say(phone if as_json else render.phone_line(phone))
 
 
 @click.command()
@@ -425,5 +414,5 @@ def remove(phones: tuple[str, ...], herd: str, runtime_dir: Path | None, as_json
     """
     with Session(herd, runtime_dir) as session:
         body = RemovePhones(which=phones)
-        removed = session.request(body, StopReports, _STOP_TIMEOUT, "the end of the phones")
+        removed = session.request(body, StopReports, STOP_TIMEOUT, "the end of the phones")
     return _tell_stopped(removed.reports, as_json)

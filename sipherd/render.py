@@ -55,6 +55,7 @@ __all__ = [
     "memory",
     "phone_line",
     "printable",
+    "say",
     "severity",
     "stop_line",
     "table",
@@ -78,6 +79,11 @@ _OUTCOMES: dict[CancelOutcome, str] = {
 def as_json(value: object) -> str:
     """The value as one line of JSON, without the line break."""
     return msgspec.json.encode(value).decode()
+
+
+def say(what: object) -> None:
+    """One line on stdout at once: text as it is, anything else as JSON."""
+    click.echo(what if isinstance(what, str) else as_json(what))
 
 
 def printable(text: str) -> str:
@@ -178,7 +184,8 @@ def _describe_call(body: AnyBody) -> str:
 
 def _end(ended: CallEnded) -> str:
     words = ended.cause.replace("_", " ")
-    if ended.by == "remote":
+    # Nobody there is nobody's doing.
+    if ended.by == "remote" and ended.cause != "unreachable":
         words += " by the far end"
     if ended.code is not None and ended.code >= 300:
         words += f": {ended.code} {ended.reason}".rstrip()

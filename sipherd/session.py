@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from .client import REPLY_TIMEOUT, Connection
+from .client import END_TIMEOUT, REPLY_TIMEOUT, Connection
 from .protocol.errors import EventsMissed, SipherdError, TimedOut
 from .protocol.events import CallEnded, Event
 from .protocol.messages import (
@@ -25,11 +25,7 @@ from .protocol.messages import (
 from .protocol.paths import runtime_dir
 from .protocol.states import CallState
 
-__all__ = ["END_TIMEOUT", "Session"]
-
-END_TIMEOUT = 40.0
-"""Seconds within which every end of a call is certain: 64·T1 for a BYE or CANCEL that nobody
-answers, and some for the way."""
+__all__ = ["Session"]
 
 R = TypeVar("R", bound=Result)
 

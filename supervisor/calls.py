@@ -73,7 +73,8 @@ class CallRecord:
                 if self.state is CallState.CALLING:
                     changes["state"] = CallState.RINGING
             case Answered():
-                changes = {"code": event.code, "codec": event.codec or self.info.codec}
+                codec = event.codec or self.info.codec
+                changes = {"code": event.code, "reason": "", "codec": codec}
                 # A late offer tells its codec with the ACK: Answered comes a second time.
                 if self.state is not CallState.ANSWERED:
                     changes |= {"state": CallState.ANSWERED, "answered": now}

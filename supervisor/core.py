@@ -212,13 +212,13 @@ class Core:
 
     def _begin(self, specs: tuple[PhoneSpec, ...]) -> None:
         self._began = self._now
-        self.events.emit(HerdStarted(herd=self.spec.herd, pid=self._pid), self._now)
         try:
-            phones = self._life.admit(specs)
+            admission = self._life.admit(specs)
         except AdmissionError as error:
             self._effects.append(Finish(EXIT_CONFIGURATION, str(error)))
             return
-        self._operations.create(phones, self._begun)
+        self.events.emit(HerdStarted(herd=self.spec.herd, pid=self._pid), self._now)
+        self._operations.create(self._life.announce(admission), self._begun)
 
     def _begun(self, creation: Creation) -> None:
         if self._end is not None:
@@ -385,10 +385,11 @@ class Core:
 
     def _add(self, request: Request, specs: tuple[PhoneSpec, ...]) -> None:
         try:
-            phones = self._life.admit(specs)
+            admission = self._life.admit(specs)
         except AdmissionError as error:
             self._requests.refuse(request, error.reason, str(error))
             return
+        phones = self._life.announce(admission)
 
         def over(creation: Creation) -> None:
             if creation.problem:

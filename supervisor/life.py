@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..protocol.events import PhoneAdded, PhoneDied, PhoneMoved, PhoneRemoved, PortSkipped
 from ..protocol.messages import (
@@ -31,7 +32,7 @@ from .phones import Departure, Phone, PhoneTable
 from .ports import PortError, PortPool, RtpPool, Skip
 from .timers import Timers
 
-__all__ = ["AdmissionError", "Life"]
+__all__ = ["Admission", "AdmissionError", "Life"]
 
 START_WINDOW = 32
 """Processes being started at once: enough to keep two cores busy, few enough that the last
@@ -56,6 +57,14 @@ class AdmissionError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Phones that have their ports, and the ports that were passed over on the way."""
+
+    phones: list[Phone]
+    skips: list[Skip]
 
 
 def describe(exit_code: int | None, number: int | None) -> str:
@@ -106,8 +115,11 @@ class Life:
 
     # -- admission -------------------------------------------------------------------------------
 
-    def admit(self, specs: Sequence[PhoneSpec]) -> list[Phone]:
-        """Reserve and bind all that these phones need, or raise AdmissionError and keep nothing."""
+    def admit(self, specs: Sequence[PhoneSpec]) -> Admission:
+        """Reserve and bind all that these phones need, or raise AdmissionError and keep nothing.
+
+        Nothing is told of them before ``announce``.
+        """
         wanted = sum(self._pairs(spec) for spec in specs if not _has_any_port(spec))
         if not self.rtp.free_after(wanted):
             raise AdmissionError(
@@ -129,17 +141,22 @@ class Life:
             for phone in made.values():
                 self._free(phone)
             raise AdmissionError(error.reason, str(error)) from None
-        for skip in skips:
-            self.events.emit(
-                PortSkipped(address=skip.address, port=skip.port, why=skip.why), self.now
-            )
         phones = [made[index] for index in range(len(specs))]
         for phone in phones:
             self.table.add(phone)
+        return Admission(phones, skips)
+
+    def announce(self, admission: Admission) -> list[Phone]:
+        """Tell of the phones that were admitted, and return them."""
+        for skip in admission.skips:
+            self.events.emit(
+                PortSkipped(address=skip.address, port=skip.port, why=skip.why), self.now
+            )
+        for phone in admission.phones:
             self._emit(
                 phone, PhoneAdded(number=phone.spec.number, address=phone.host, port=phone.port)
             )
-        return phones
+        return admission.phones
 
     def _admit(self, spec: PhoneSpec, fixed: list[int]) -> tuple[Phone, list[Skip]]:
         taken = self.table.taken(spec)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import sipherd
 
-__all__ = ["HerdIsUp", "Ran", "Run", "command", "process"]
+__all__ = ["ENVIRON", "HerdIsUp", "Ran", "Run", "command", "process"]
 
 
 class Ran(NamedTuple):

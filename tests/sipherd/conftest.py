@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Ran(exited.value.code, out, err)
 
     return run
+
+
+@pytest.fixture
+def killed(runtime_dir: Path) -> Iterator[None]:
+    """For a test that kills a supervisor: the next one would sweep up what it leaves."""
+    yield
+    for left in runtime_dir.iterdir():
+        left.unlink()
 
 
 @pytest.fixture

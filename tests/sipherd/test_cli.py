@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from commandline import HerdIsUp, Run, process
+from commandline import ENVIRON, HerdIsUp, Run, command, process
 from sipherd import Herd
 from sipherd.cli import sipherd as group
 
@@ -282,6 +283,15 @@ def test_a_reader_that_goes_is_no_error(herd: Herd) -> None:
         assert following.wait(timeout=10) == 1
 
 
+def test_the_end_of_the_herd_is_the_end_of_following(run: Run, herd: Herd) -> None:
+    with process("events", "--follow", "--herd", herd.name) as following:
+        read_until(following, "bob         ready")
+        assert run("stop", "--herd", herd.name).code == 0
+        out, error = following.communicate(timeout=10)
+    assert (following.returncode, error) == (0, "")
+    assert "stopping: sipherd stop" in out
+
+
 def test_completion(herd: Herd) -> None:
     words = f"sipherd call --herd {herd.name} a"
     environ = {
@@ -302,4 +312,19 @@ def test_completion_without_a_herd_says_nothing() -> None:
     }
     with process(environ=environ) as completing:
         out, error = completing.communicate(timeout=10)
-    assert (out, error) == ("", "")
+    assert (out.strip(), error) == ("", "")
+
+
+def test_a_disk_that_is_full(herd: Herd) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("ps", "--herd", herd.name),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | ENVIRON,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "sipherd: can't write the output: No space left on device\n"

@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from sipherd import (
+    Call,
+    CallFailed,
+    CallInfo,
+    CallState,
+    CancelReport,
+    CommandRefused,
+    Event,
+    EventsMissed,
+    EventStream,
+    Herd,
+    HerdInfo,
+    IncomingCall,
+    Phone,
+    PhoneInfo,
+    PhoneState,
+    StopReport,
+    TimedOut,
+)
 from sipherd.protocol.errors import HerdFileError, PhoneNotFound, SipherdError
 from sipherd.protocol.herdfile import load_herd_file, parse_herd
 from sipherd.protocol.spec import HerdSpec, OnIncoming, PhoneSpec, PortRange
@@ -32,3 +52,74 @@ def errors(error: PhoneNotFound) -> tuple[str, ...]:
     base: SipherdError = error
     print(base)
     return error.near
+
+
+def readme() -> None:
+    with Herd(phones=2) as herd:
+        alice, bob = herd
+        call: Call = alice.call(bob)
+        incoming: IncomingCall = bob.incoming(timeout=2)
+        incoming.answer()
+        info: CallInfo = call.wait_answered(timeout=2)
+        codec: str = info.codec
+        print(codec, incoming.from_uri, incoming.from_display)
+        ended: CallInfo = call.hang_up()
+        if ended.state is CallState.ENDED:
+            print(ended.cause, ended.by, ended.bye_answered)
+
+
+def ways_to_a_herd() -> list[Herd]:
+    wanted = PhoneSpec(name="cid", on_incoming=OnIncoming(reject=603))
+    return [
+        Herd(),
+        Herd(["ann", {"name": "ben", "number": "1002", "media": "none"}, wanted], name="mine"),
+        Herd.connect("lab", runtime_dir=Path("/run/sipherd")),
+        Herd.from_file("herd.yaml"),
+    ]
+
+
+def phones(herd: Herd) -> None:
+    phone: Phone = herd["1001"]
+    same: Phone = herd.phone("alice")
+    info: PhoneInfo = phone.info()
+    if info.state is PhoneState.FAILED:
+        print(info.why, phone.restart().pid, phone.reset().incarnation)
+    report: StopReport = same.stop(now=True)
+    started: PhoneInfo = same.start()
+    added: Phone = herd.add("carol", number="1003", on_incoming={"answer_after": 0.5})
+    print(report.how, started.port, added.uri, herd.remove(added).seconds)
+    names: list[str] = [phone.name for phone in herd]
+    infos: list[PhoneInfo] = herd.phones()
+    print(names, infos, len(herd))
+
+
+def calls(herd: Herd) -> str:
+    call = herd["alice"].call("sip:1002@192.0.2.7", ring_timeout=10, detached=True)
+    try:
+        call.wait_ringing()
+        call.wait_answered(timeout=5.0)
+    except CallFailed as failed:
+        code: int | None = failed.code
+        return f"{code} {failed.reason} {failed.cause} {failed.why}"
+    except TimedOut as timed_out:
+        report: CancelReport = call.cancel()
+        return f"{timed_out.awaited} {timed_out.seconds} {report.outcome}"
+    except CommandRefused as refused:
+        return refused.reason
+    return call.wait_ended(timeout=None).sip_call_id
+
+
+def observe(herd: Herd) -> None:
+    info: HerdInfo = herd.info()
+    allocated: float = herd.counters()["ports_allocated"]
+    print(info.states, allocated, herd.name, herd.pid, [call.call for call in herd.calls()])
+    with herd.events(timeout=1.0, after=0) as events:
+        stream: EventStream = events
+        try:
+            for event in stream:
+                seen: Event = event
+                print(seen.n, seen.t, seen.phone, seen.body)
+        except EventsMissed as missed:
+            print(missed.first, missed.last)
+    reports: tuple[StopReport, ...] = herd.stop()
+    print(reports)

@@ -1,0 +1,70 @@
+"""What the README and the documents show is true: files load, commands exist, the example runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sipherd
+from sipherd.cli import sipherd as group
+from sipherd.protocol.herdfile import load_herd_file, parse_herd
+from sipherd.protocol.spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+HERD_FILE = ROOT / "docs" / "herd-file.md"
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("document", [README, HERD_FILE], ids=lambda path: path.name)
+def test_herd_files_load(document: Path) -> None:
+    (text,) = blocks(document, "yaml")
+    assert len(parse_herd(text, document.name, {}).phones) > 50
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_examples_load(file: Path) -> None:
+    assert load_herd_file(file, {}).phones
+
+
+def test_the_document_has_every_key() -> None:
+    text = HERD_FILE.read_text()
+    for spec in (HerdSpec, HerdPorts, PhoneSpec, OnIncoming):
+        for field in spec.__struct_fields__:
+            assert re.search(rf"`(ports\.)?{field}[`:.]", text), field
+
+
+def test_commands_exist() -> None:
+    text = "\n".join([*blocks(README, "sh"), *blocks(README, "console")])
+    named = re.findall(r"^(?:\$ )?sipherd (\w+)", text, re.M)
+    (others,) = re.findall(r"The other commands are `([^`]*)`", README.read_text())
+    assert {*named, *others.split()} == set(group.commands)
+
+
+def test_the_example_runs(runtime_dir: Path) -> None:
+    (example,) = blocks(README, "python")
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        env=os.environ | {"PYTHONPATH": str(Path(sipherd.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_links_lead_somewhere() -> None:
+    for document in (README, HERD_FILE):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
