@@ -100,6 +100,16 @@ _WHILE_STOPPING = (
     | CancelCall
 )
 
+# Counters that are there from the start: a reader need not guess their names.
+_COUNTED = (
+    "client_garbage",
+    "clients_refused",
+    "undeliverable",
+    "worker_gaps",
+    "worker_garbage",
+    "worker_strays",
+)
+
 _HAS_PROCESS = (PhoneState.STARTING, PhoneState.READY, PhoneState.DRAINING)
 
 
@@ -131,7 +141,7 @@ class Core:
         self.spec = spec
         self.events = events
         self.table = PhoneTable()
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self.nursery_pid = 0
         self.clients = 0
         """Set by the shell, to be told to clients."""
