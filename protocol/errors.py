@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .text import printable
+
 __all__ = [
     "CallFailed",
     "CallNotFound",
@@ -34,7 +36,8 @@ class HerdFileError(SipherdError):
     """A herd file that can't be used; `problems` holds all that is wrong with it, one line each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems: list[str] = list(problems)
+        # They quote the file, and it may hold anything.
+        self.problems: list[str] = [printable(problem) for problem in problems]
         super().__init__("\n".join(self.problems))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from .protocol.events import Event, SipTrace
-from .render import printable
+from .protocol.text import printable
 
 __all__ = ["Message", "Party", "draw", "messages"]
 

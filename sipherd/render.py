@@ -43,6 +43,7 @@ from .protocol.events import (
 )
 from .protocol.messages import CancelReport, PhoneInfo, StopReport
 from .protocol.states import PhoneState
+from .protocol.text import printable
 
 __all__ = [
     "Severity",
@@ -54,7 +55,6 @@ __all__ = [
     "megabytes",
     "memory",
     "phone_line",
-    "printable",
     "say",
     "severity",
     "stop_line",
@@ -84,13 +84,6 @@ def as_json(value: object) -> str:
 def say(what: object) -> None:
     """One line on stdout at once: text as it is, anything else as JSON."""
     click.echo(what if isinstance(what, str) else as_json(what))
-
-
-def printable(text: str) -> str:
-    r"""`text` with what is not printable escaped: a line break becomes `\n`."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def event_line(event: Event, *, colour: bool = False) -> str:

@@ -438,6 +438,7 @@ def test_any_text(text: str) -> None:
         max_size=6,
     )
 )
+@example([(528, 0, "\ud7fc")])
 def test_mutations_of_a_valid_file(edits: list[tuple[int, int, str]]) -> None:
     text = FULL
     for at, length, new in edits:
