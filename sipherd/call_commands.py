@@ -26,6 +26,7 @@ from .protocol.messages import (
     RejectCall,
 )
 from .protocol.states import CallState
+from .protocol.text import printable
 from .session import Session
 
 __all__ = ["answer", "call", "cancel", "hangup", "reject"]
@@ -110,7 +111,7 @@ def answer(
             incoming = session.request(waiting, CallInfo, timeout, awaited)
             id = incoming.call
             if not as_json:
-                render.say(render.printable(f"{id} from {incoming.from_uri} at {incoming.phone}"))
+                render.say(printable(f"{id} from {incoming.from_uri} at {incoming.phone}"))
         answered = session.request(AnswerCall(call=id, detached=detach), CallInfo)
         if detach:
             render.say(answered if as_json else f"{id} answered, end it with: sipherd hangup {id}")
@@ -209,7 +210,7 @@ def _stay(session: Session, call: str, as_json: bool, duration: float | None) ->
     if info.answered is not None and info.cause == "hung_up":
         return 0
     failed = CallFailed(call, info.cause or "", info.code, info.reason)
-    click.echo(f"sipherd: {render.printable(str(failed))}", err=True)
+    click.echo(f"sipherd: {printable(str(failed))}", err=True)
     return 4 if info.cause == "phone_crashed" else 1
 
 

@@ -33,6 +33,7 @@ from .protocol.errors import (
 from .protocol.herdfile import load_herd_file
 from .protocol.paths import runtime_dir as find_runtime_dir
 from .protocol.spec import HerdSpec
+from .protocol.text import printable
 
 __all__ = ["main"]
 
@@ -104,7 +105,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _complain(text: str) -> None:
-    click.echo(f"sipherd: {render.printable(text)}", err=True)
+    click.echo(f"sipherd: {printable(text)}", err=True)
 
 
 def _explain(error: SipherdError) -> str:

@@ -17,6 +17,7 @@ from .herd import Herd
 from .protocol.errors import CallFailed, CommandRefused, EventsMissed, TimedOut
 from .protocol.events import CallEnded, Event, SipTrace, flatten
 from .protocol.messages import PhoneInfo
+from .protocol.text import printable
 
 __all__ = ["run_demo"]
 
@@ -120,7 +121,7 @@ def _show(story: _Story, as_json: bool) -> None:
     for line in ladder.draw(left, right, sent, console.width, ascii_only=ascii_only):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
     if story.why:
-        console.print(Text(f"fail: {render.printable(story.why)}", style="bold red"))
+        console.print(Text(f"fail: {printable(story.why)}", style="bold red"))
     else:
         took = f"answered {story.setup_ms} ms after call(), as the client saw it"
         console.print(Text.assemble(("pass", "bold green"), f": {took}"))

@@ -37,6 +37,7 @@ from .protocol.messages import (
     StopReports,
 )
 from .protocol.spec import OnIncoming, PhoneSpec
+from .protocol.text import printable
 from .session import Session
 
 __all__ = ["add", "events", "ps", "remove", "reset", "restart", "show", "start", "stop"]
@@ -164,7 +165,7 @@ def _details(values: dict[str, Any], indent: str = "") -> list[str]:
             news = {k: v for k, v in value.items() if key != "spec" or values.get(k) != v}
             lines += [name.rstrip(), *_details(news, indent + "  ")]
         else:
-            lines.append(f"{name}  {render.printable(_words(key, value))}")
+            lines.append(f"{name}  {printable(_words(key, value))}")
     return lines
 
 
