@@ -47,6 +47,8 @@ class CallRecord:
     """The client whose death ends it; None for detached calls and behaviours."""
     taken: bool = False
     """An incoming call that was handed to a client."""
+    shown: bool = False
+    """One of a phone that acts by itself, of which a client was told; it stays the phone's."""
 
     @property
     def state(self) -> CallState:

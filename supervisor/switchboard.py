@@ -141,6 +141,13 @@ class Switchboard:
         if call is not None:
             self._hand_over(call, request)
             return
+        # A phone that acts by itself has no queue: what it has now is what is waited for.
+        for phone in phones:
+            if phone.spec.on_incoming is not None:
+                for call in phone.calls.values():
+                    if call.info.direction == "in" and not (call.shown or call.taken):
+                        self._hand_over(call, request, own=False)
+                        return
         waiter = Waiter(request, names)
         request.on_over = lambda: self.desk.withdraw(waiter)
         self.desk.await_call(waiter)
@@ -303,6 +310,8 @@ class Switchboard:
         if own:
             call.owner = request.client
             call.taken = True
+        else:
+            call.shown = True
         self._requests.done(request, call.info)
 
     def _hang_up(self, call: CallRecord) -> None:

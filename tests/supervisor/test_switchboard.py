@@ -235,6 +235,16 @@ def test_its_calls_go_to_who_asks_for_them_by_name_and_stay_its_own(herd: Driver
     assert not herd.to_worker("robot")
 
 
+def test_a_call_it_has_already_goes_to_who_asks_for_it_once(herd: Driver) -> None:
+    """The client placed the call itself, and asks when the other end may have answered."""
+    call = herd.ring("robot", "i1")
+    herd.happens("robot", Answered(call="i1", code=200, remote_media=None, codec=""))
+    assert herd.answer(AwaitIncoming(which=("robot",))).call == call
+    assert herd.answer(AwaitIncoming(which=("robot",))) is None
+    herd.step(ClientGone(b"A"))
+    assert not herd.to_worker("robot")
+
+
 # -- clients that die ----------------------------------------------------------------------------
 
 
