@@ -119,7 +119,9 @@ def test_events(run: Run, herd: Herd) -> None:
     ran = run("events", "--herd", herd.name, "--json")
     events = [json.loads(line) for line in ran.out.splitlines()]
     assert [event["n"] for event in events] == list(range(1, len(events) + 1))
-    assert [event["phone"] for event in events if event.get("state") == "ready"] == ["alice", "bob"]
+    # Which of two processes is ready first is nobody's promise.
+    ready = [event["phone"] for event in events if event.get("state") == "ready"]
+    assert sorted(ready) == ["alice", "bob"]
 
     ran = run("events", "--herd", herd.name, "--phone", "1002")
     assert {row[1] for row in rows(ran.out)} == {"bob"}
