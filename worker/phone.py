@@ -51,7 +51,7 @@ from ..protocol.messages import (
 from .resolve import Resolved, Target, parse_target
 from .rtp_ports import NoRtpPort, RtpLease
 from .sip.timers import Timer, Timers
-from .stack import CallEvent, Media, Output, Send, Stack, StackConfig, StackRefusal
+from .stack import CallEvent, Media, MediaPlan, Output, Send, Stack, StackConfig, StackRefusal
 
 __all__ = ["Phone", "PhoneStack", "Ports", "stack_config"]
 
@@ -417,7 +417,7 @@ class Phone:
                 if not self._transmit(output.data, output.destination):
                     more = self._stack.unreachable(output.data, output.destination, self.now)
                     queue.extend(more)
-            else:
+            elif not isinstance(output, MediaPlan):
                 self._happened(output)
 
     def _happened(self, event: CallEvent | TurnedAway) -> None:

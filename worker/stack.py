@@ -32,6 +32,7 @@ __all__ = [
     "Confirmed",
     "IncomingCall",
     "Media",
+    "MediaPlan",
     "Output",
     "Progress",
     "Send",
@@ -94,9 +95,37 @@ class Send:
     destination: Address
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPlan:
+    """What offer and answer have settled about the audio of one call: from now on, send so.
+
+    Comes with every completed exchange (RFC 3264): an answer in a 1xx (early media), the 2xx or
+    ACK that makes the call, each re-INVITE or UPDATE.  A new plan replaces the old one whole.
+    """
+
+    call: str
+    remote: Address | None
+    """Where the peer wants RTP; None where it gave no numeric address, or 0.0.0.0."""
+    remote_rtcp: Address | None = None
+    """Where it wants RTCP (``a=rtcp``, RFC 3605); None is the port after RTP's."""
+    codec: str
+    """What we send: ``PCMU`` or ``PCMA``."""
+    payload: int
+    """Its number in the peer's description."""
+    dtmf_payload: int | None = None
+    """The number of telephone-event in the peer's description; None where it has none."""
+    accepted: tuple[tuple[int, str], ...] = ()
+    """Payload types that the peer may send: ``(0, "PCMU")``, ``(101, "telephone-event")``.  Empty
+    stands for the two above."""
+    sending: bool = True
+    """Our direction is sendrecv or sendonly."""
+    receiving: bool = True
+    """Our direction is sendrecv or recvonly."""
+
+
 # What a stack reports is what observers of the herd see: one description, protocol.events.
 CallEvent: TypeAlias = IncomingCall | Progress | Answered | Confirmed | CancelResolved | CallEnded
-Output: TypeAlias = Send | CallEvent | TurnedAway
+Output: TypeAlias = Send | MediaPlan | CallEvent | TurnedAway
 
 
 class Stack(Protocol):

@@ -97,6 +97,8 @@ class CalleeLeg(Leg):
                 codec=self.remote.codec if self.remote else "",
             )
         )
+        if self.remote is not None:
+            self._plan_media(self.remote, offered=False)
 
     def reject(self, code: int, reason: str) -> None:
         """Refuse the call.  Raises StackRefusal."""

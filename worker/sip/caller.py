@@ -196,6 +196,7 @@ class CallerLeg(Leg):
         early = self._read_description(response)
         if early is not None:
             self._early[response.to.tag] = early
+            self._plan_media(early, offered=True)
         if response.code not in self._reported:
             self._reported.add(response.code)
             self._ctx.emit(
@@ -260,6 +261,8 @@ class CallerLeg(Leg):
                 codec=description.codec if description else "",
             )
         )
+        if description is not None:
+            self._plan_media(description, offered=True)
 
     def _acknowledge(self, dialog: Dialog) -> None:
         """The ACK to a 2xx: a request of its own, with a new branch (§13.2.2.4)."""

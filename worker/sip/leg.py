@@ -178,6 +178,12 @@ class Leg:
         else:
             raise StackRefusal("already_ended", f"call {self.key} is being ended")
 
+    def _plan_media(self, remote: sdp.Description, *, offered: bool) -> None:
+        """Offer and answer are complete: say what the audio is from now on."""
+        plan = sdp.plan(self.key, remote, offered=offered)
+        if plan is not None:
+            self._ctx.emit(plan)
+
     # End
 
     def end(
@@ -296,6 +302,8 @@ class Leg:
             return
         self.dialog.refresh(request)
         self._accept(transaction, content)
+        if self.remote is not None and not self._offered:
+            self._plan_media(self.remote, offered=False)
 
     def _describe(self, request: Message) -> bytes:
         """Our description for the 2xx to ``request``: the answer to its offer, or an offer.
@@ -340,6 +348,7 @@ class Leg:
         except sdp.SdpError:
             return False
         self.remote = description
+        self._plan_media(description, offered=True)
         return description.audio is not None
 
 

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 from ..pyvoip import PayloadType, Section, TransmitType, parse_sections
-from ..stack import Address, Media
+from ..stack import Address, Media, MediaPlan
 from .uri import is_numeric
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "describe",
     "offer",
     "parse",
+    "plan",
     "session_id",
 ]
 
@@ -37,6 +38,8 @@ _MIRROR = {
     TransmitType.RECVONLY: TransmitType.SENDONLY,
     TransmitType.INACTIVE: TransmitType.INACTIVE,
 }
+_SENDS = (TransmitType.SENDRECV, TransmitType.SENDONLY)
+_RECEIVES = (TransmitType.SENDRECV, TransmitType.RECVONLY)
 
 
 class SdpError(ValueError):
@@ -71,6 +74,8 @@ class Stream:
     codecs: tuple[Codec, ...]
     """The formats we know, in the peer's order of preference; empty if the stream is no use."""
     direction: TransmitType
+    rtcp_port: int | None = None
+    """Of ``a=rtcp`` (RFC 3605)."""
 
     @property
     def usable(self) -> bool:
@@ -143,7 +148,14 @@ def _stream(section: Section, session: Section) -> Stream:
         for payload in line["methods"]
         if (codec := _codec(payload, line["attributes"].get(payload, {}))) is not None
     )
-    return Stream(section.first, port, host, codecs, direction)
+    return Stream(section.first, port, host, codecs, direction, _rtcp_port(attributes))
+
+
+def _rtcp_port(attributes: dict[str, str]) -> int | None:
+    digits = str(attributes.get("rtcp", "")).partition(" ")[0]
+    if not digits.isascii() or not digits.isdigit() or not 0 < int(digits[:6]) < 65536:
+        return None
+    return int(digits[:6])
 
 
 def _codec(payload: str, attributes: dict[str, dict[str, str]]) -> Codec | None:
@@ -162,6 +174,44 @@ def _codec(payload: str, attributes: dict[str, dict[str, str]]) -> Codec | None:
         if type_.description.lower() == name:
             return Codec(number, type_)
     return None
+
+
+def plan(
+    call: str,
+    remote: Description,
+    *,
+    local: TransmitType = TransmitType.SENDRECV,
+    offered: bool = False,
+) -> MediaPlan | None:
+    """What a completed exchange means for the audio of a call; None if it has none.
+
+    ``remote`` is the peer's description and ``local`` the direction in ours; ``offered`` tells
+    that the offer was ours.
+    """
+    stream = remote.audio
+    if stream is None:
+        return None
+    accepted = {codec.payload: codec.name for codec in stream.codecs}
+    codec = next(codec for codec in stream.codecs if codec.type in AUDIO)
+    event = next((c.payload for c in stream.codecs if c.type is PayloadType.EVENT), None)
+    if offered and event is not None:
+        # RFC 3264 §5.1: to us the peer sends the number of our own offer, even if its answer has
+        # another one.
+        accepted.setdefault(_EVENT_PAYLOAD, PayloadType.EVENT.description)
+    address = remote.address
+    rtcp_port = stream.rtcp_port
+    wish = _MIRROR[stream.direction]
+    return MediaPlan(
+        call=call,
+        remote=address,
+        remote_rtcp=(address[0], rtcp_port) if address and rtcp_port else None,
+        codec=codec.name,
+        payload=codec.payload,
+        dtmf_payload=event,
+        accepted=tuple(accepted.items()),
+        sending=all(way in _SENDS for way in (local, wish)),
+        receiving=all(way in _RECEIVES for way in (local, wish)),
+    )
 
 
 def session_id(token: str) -> int:

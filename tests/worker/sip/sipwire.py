@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sipherd.worker.sip import sdp
 from sipherd.worker.sip.engine import Engine
 from sipherd.worker.sip.message import Message, parse
-from sipherd.worker.stack import Media, Output, Send, StackConfig
+from sipherd.worker.stack import Media, MediaPlan, Output, Send, StackConfig
 
 ALICE = ("192.0.2.1", 5060)
 BOB = ("192.0.2.2", 5062)
@@ -45,8 +45,10 @@ def lines(outputs: list[Output]) -> list[str]:
 
 
 def events(outputs: list[Output], kind: type | None = None) -> list[Output]:
-    """What ``outputs`` report, optionally of one kind."""
-    return [o for o in outputs if not isinstance(o, Send) and (kind is None or isinstance(o, kind))]
+    """What ``outputs`` report, optionally of one kind; media plans only if asked for."""
+    if kind is not None:
+        return [o for o in outputs if isinstance(o, kind)]
+    return [o for o in outputs if not isinstance(o, (Send, MediaPlan))]
 
 
 def request(

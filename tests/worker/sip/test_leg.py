@@ -3,7 +3,7 @@
 import pytest
 from sipwire import BOB, MEDIA, OFFER, Hand, branch, lines, reply, request, sends
 
-from sipherd.worker.stack import CallEnded
+from sipherd.worker.stack import CallEnded, MediaPlan
 
 
 def within(method, tag, name="next", cseq=2, **more):
@@ -184,3 +184,31 @@ def test_the_peer_may_move_when_its_target_is_a_name():
     hand.receive(request("ACK", via=branch("ack"), to_tag=tag), BOB)
     hand.receive(within("OPTIONS", tag), ("192.0.2.3", 6000))
     assert hand.engine.hang_up("i1", hand.now)[0].destination == ("192.0.2.3", 6000)
+
+
+def test_each_completed_exchange_says_what_the_audio_is():
+    hand = Hand()
+    tag = hand.up()
+    (plan,) = hand.reported(MediaPlan)
+    assert (plan.call, plan.remote, plan.sending) == ("i1", (MEDIA.host, MEDIA.port), True)
+    held = OFFER.replace(b"a=sendrecv", b"a=inactive")
+    hand.receive(within("INVITE", tag, body=held))
+    assert [plan.sending for plan in hand.reported(MediaPlan)] == [True, False]
+
+
+def test_a_late_offer_is_complete_with_the_ack():
+    hand = Hand()
+    tag = hand.ringing(body=b"")
+    hand.take(hand.engine.answer("i1", MEDIA, hand.now))
+    assert not hand.reported(MediaPlan)
+    hand.receive(request("ACK", via=branch("ack"), to_tag=tag, body=OFFER))
+    assert len(hand.reported(MediaPlan)) == 1
+
+
+def test_early_media_and_the_answer_each_say_what_the_audio_is():
+    hand = Hand()
+    invite = hand.place()
+    hand.receive(reply(invite, 183, body=OFFER))
+    assert len(hand.reported(MediaPlan)) == 1
+    hand.receive(reply(invite, 200, body=OFFER.replace(b"4000", b"4010")))
+    assert [plan.remote[1] for plan in hand.reported(MediaPlan)] == [4000, 4010]

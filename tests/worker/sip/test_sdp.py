@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sipherd.worker.pyvoip import TransmitType
 from sipherd.worker.sip import sdp
-from sipherd.worker.stack import Media
+from sipherd.worker.stack import Media, MediaPlan
 
 MEDIA = Media(host="192.0.2.9", port=4000)
 SESSION = "v=0\r\no=x 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\n"
@@ -136,3 +137,73 @@ def test_nothing_but_sdp_error_comes_out(content):
         assert description.codec
     except (sdp.SdpError, sdp.NotAcceptable):
         pass
+
+
+# What offer and answer settle
+
+
+def test_what_is_sent_has_the_peers_numbers():
+    remote = described("m=audio 6000 RTP/AVP 8 96 0", "a=rtpmap:96 telephone-event/8000")
+    plan = sdp.plan("c1", remote)
+    assert plan == MediaPlan(
+        call="c1",
+        remote=("192.0.2.7", 6000),
+        codec="PCMA",
+        payload=8,
+        dtmf_payload=96,
+        accepted=((8, "PCMA"), (96, "telephone-event"), (0, "PCMU")),
+    )
+
+
+def test_what_comes_has_the_numbers_of_our_offer_too():
+    remote = described("m=audio 6000 RTP/AVP 0 96", "a=rtpmap:96 telephone-event/8000")
+    plan = sdp.plan("c1", remote, offered=True)
+    assert (96, "telephone-event") in plan.accepted
+    assert (101, "telephone-event") in plan.accepted
+    assert sdp.plan("c1", described("m=audio 6000 RTP/AVP 0"), offered=True).accepted == (
+        (0, "PCMU"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("remote", "local", "sending", "receiving"),
+    [
+        ("sendrecv", "sendrecv", True, True),
+        ("sendonly", "sendrecv", False, True),
+        ("recvonly", "sendrecv", True, False),
+        ("inactive", "sendrecv", False, False),
+        ("sendrecv", "sendonly", True, False),
+        ("recvonly", "sendonly", True, False),
+        ("sendonly", "sendonly", False, False),
+        ("sendrecv", "inactive", False, False),
+    ],
+)
+def test_who_sends(remote, local, sending, receiving):
+    description = described("m=audio 6000 RTP/AVP 0", f"a={remote}")
+    plan = sdp.plan("c1", description, local=TransmitType(local))
+    assert (plan.sending, plan.receiving) == (sending, receiving)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a=rtcp:7001", ("192.0.2.7", 7001)),
+        ("a=rtcp:7001 IN IP4 192.0.2.7", ("192.0.2.7", 7001)),
+        ("a=rtcp:0", None),
+        ("a=rtcp:99999999999", None),
+        ("a=rtcp", None),
+        ("a=sendrecv", None),
+    ],
+)
+def test_where_rtcp_goes(line, expected):
+    assert sdp.plan("c1", described("m=audio 6000 RTP/AVP 0", line)).remote_rtcp == expected
+
+
+def test_hold_as_it_was_once_done_goes_nowhere():
+    """RFC 3264 §8.4."""
+    plan = sdp.plan("c1", described("m=audio 6000 RTP/AVP 0", "c=IN IP4 0.0.0.0"))
+    assert (plan.remote, plan.sending, plan.receiving) == (None, False, False)
+
+
+def test_no_audio_no_plan():
+    assert sdp.plan("c1", described("m=video 6000 RTP/AVP 31")) is None
