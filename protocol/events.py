@@ -17,6 +17,7 @@ __all__ = [
     "Address",
     "Answered",
     "AnyBody",
+    "AudioOneWay",
     "Body",
     "CallEnded",
     "CallEvent",
@@ -24,23 +25,38 @@ __all__ = [
     "CancelOutcome",
     "CancelResolved",
     "Confirmed",
+    "DtmfMethod",
+    "DtmfReceived",
+    "DtmfSent",
     "EndCause",
     "Event",
+    "Held",
     "HerdReady",
     "HerdStarted",
     "HerdStopping",
     "IncomingCall",
+    "MediaStats",
     "NurseryDied",
     "Overflow",
     "PhoneAdded",
     "PhoneDied",
     "PhoneMoved",
     "PhoneRemoved",
+    "PlayEnded",
     "PortSkipped",
     "Progress",
+    "RecordEnded",
+    "Referred",
+    "Registered",
+    "RegistrationEvent",
+    "RegistrationFailed",
+    "Retrieved",
     "RtpPairSkipped",
     "SipTrace",
+    "TransferFailed",
+    "Transferred",
     "TurnedAway",
+    "Unregistered",
     "flatten",
 ]
 
@@ -59,6 +75,9 @@ EndCause: TypeAlias = Literal[
     "unresolved",  # the host name of the target does not resolve
     "no_media",  # no RTP port left, or no codec in common
     "dialog_lost",  # 481 or 408 within the dialog
+    "session_expired",  # nobody refreshed the session (RFC 4028)
+    "transferred",  # the far end talks to somebody else now
+    "replaced",  # another call took its place (RFC 3891)
     "protocol_error",
     "stopped",  # the phone was stopped
     "phone_crashed",
@@ -73,6 +92,30 @@ CancelOutcome: TypeAlias = Literal[
     "cancelled_no_response",
     "phone_crashed",
 ]
+
+
+DtmfMethod: TypeAlias = Literal["rfc4733", "info"]
+
+
+class MediaStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the audio of one call (RFC 3550; MOS as ITU-T G.107 estimates it)."""
+
+    sent: int
+    """RTP packets."""
+    received: int
+    lost: int
+    """Packets of the peer that never came, by their sequence numbers."""
+    dropped: int = 0
+    """Packets that were not the peer's or not of the negotiated payload types."""
+    late: int = 0
+    """Packets of ours that went out more than 20 ms behind their schedule."""
+    jitter_ms: float = 0.0
+    round_trip_ms: float | None = None
+    """From RTCP; None without a report."""
+    mos: float | None = None
+    """None if nothing was received."""
+    one_way: bool = False
+    """Audio was sent, and expected, and nothing came."""
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -149,6 +192,36 @@ class PhoneDied(Body, frozen=True, kw_only=True, tag="phone_died"):
     next_action: str
 
 
+class Registered(Body, frozen=True, kw_only=True, tag="registered"):
+    """The registrar has the phone's contact."""
+
+    registrar: str
+    expires: float
+    """Seconds that the registrar granted."""
+    refresh: bool
+    """It was registered before; else this is the first time, or again after a failure."""
+
+
+class RegistrationFailed(Body, frozen=True, kw_only=True, tag="registration_failed"):
+    """A REGISTER, or the refresh of one, failed; calls go on."""
+
+    registrar: str
+    cause: Literal["rejected", "credentials", "no_response", "unreachable", "unresolved"]
+    """``credentials``: the registrar refused the user name or the password."""
+    code: int | None = None
+    reason: str = ""
+    retry_in: float | None = None
+    """Seconds until the next attempt; None: there is none, until somebody asks for it."""
+
+
+class Unregistered(Body, frozen=True, kw_only=True, tag="unregistered"):
+    """The registrar was told to forget the phone's contact."""
+
+    registrar: str
+    confirmed: bool
+    """Whether it answered with 2xx."""
+
+
 class CallPlaced(Body, frozen=True, kw_only=True, tag="placed"):
     """The INVITE of an outgoing call is on its way."""
 
@@ -171,6 +244,8 @@ class IncomingCall(Body, frozen=True, kw_only=True, tag="incoming"):
     to_uri: str
     request_uri: str
     source: Address
+    replaces: str = ""
+    """The call whose place it takes (RFC 3891): it is answered by itself, and that one ends."""
 
 
 class TurnedAway(Body, frozen=True, kw_only=True, tag="turned_away"):
@@ -229,6 +304,92 @@ class CallEnded(Body, frozen=True, kw_only=True, tag="ended"):
     reason: str = ""
     bye_answered: bool | None = None
     """For a BYE of ours: whether a final response came.  None where we sent no BYE."""
+    media: MediaStats | None = None
+    """For a call with audio."""
+
+
+class Held(Body, frozen=True, kw_only=True, tag="held"):
+    """One side put the call on hold: it hears nothing until it retrieves the call."""
+
+    call: str
+    by: Literal["local", "remote"]
+
+
+class Retrieved(Body, frozen=True, kw_only=True, tag="retrieved"):
+    """The side that had put the call on hold took it back."""
+
+    call: str
+    by: Literal["local", "remote"]
+
+
+class Referred(Body, frozen=True, kw_only=True, tag="referred"):
+    """Transferee: the far end asked us to call somebody else (REFER); that call is being placed."""
+
+    call: str
+    new_call: str
+    """The call to ``target``; a Placed of it follows."""
+    target: str
+    by: str
+    """SIP URI of who asked: Referred-By, or the far end."""
+
+
+class Transferred(Body, frozen=True, kw_only=True, tag="transferred"):
+    """Transferor: the far end has reached ``target``; our call ends now."""
+
+    call: str
+    target: str
+
+
+class TransferFailed(Body, frozen=True, kw_only=True, tag="transfer_failed"):
+    """Transferor: the far end did not reach ``target``; our call is still up."""
+
+    call: str
+    target: str
+    code: int | None = None
+    """What it got from ``target``, or what its phone said to our REFER."""
+    reason: str = ""
+
+
+class DtmfReceived(Body, frozen=True, kw_only=True, tag="dtmf"):
+    """The far end pressed a key."""
+
+    call: str
+    digit: str
+    duration_ms: int
+    method: DtmfMethod
+
+
+class DtmfSent(Body, frozen=True, kw_only=True, tag="dtmf_sent"):
+    """All of these keys were sent."""
+
+    call: str
+    digits: str
+    method: DtmfMethod
+
+
+class PlayEnded(Body, frozen=True, kw_only=True, tag="played"):
+    """A source of audio came to its end, or was stopped."""
+
+    call: str
+    source: str
+    why: Literal["finished", "stopped", "replaced", "call_ended"]
+
+
+class RecordEnded(Body, frozen=True, kw_only=True, tag="recorded"):
+    """A recording is complete."""
+
+    call: str
+    file: str
+    seconds: float
+    why: Literal["stopped", "call_ended", "failed"]
+    error: str = ""
+
+
+class AudioOneWay(Body, frozen=True, kw_only=True, tag="one_way"):
+    """Audio is sent and expected, and nothing has come for ``seconds``."""
+
+    call: str
+    seconds: float
 
 
 class Overflow(Body, frozen=True, kw_only=True, tag="overflow"):
@@ -258,8 +419,25 @@ class SipTrace(Body, frozen=True, kw_only=True, tag="sip"):
 
 
 CallEvent: TypeAlias = (
-    IncomingCall | CallPlaced | Progress | Answered | Confirmed | CancelResolved | CallEnded
+    IncomingCall
+    | CallPlaced
+    | Progress
+    | Answered
+    | Confirmed
+    | CancelResolved
+    | CallEnded
+    | Held
+    | Retrieved
+    | Referred
+    | Transferred
+    | TransferFailed
+    | DtmfReceived
+    | DtmfSent
+    | PlayEnded
+    | RecordEnded
+    | AudioOneWay
 )
+RegistrationEvent: TypeAlias = Registered | RegistrationFailed | Unregistered
 AnyBody: TypeAlias = (
     HerdStarted
     | HerdReady
@@ -277,6 +455,19 @@ AnyBody: TypeAlias = (
     | Confirmed
     | CancelResolved
     | CallEnded
+    | Held
+    | Retrieved
+    | Referred
+    | Transferred
+    | TransferFailed
+    | DtmfReceived
+    | DtmfSent
+    | PlayEnded
+    | RecordEnded
+    | AudioOneWay
+    | Registered
+    | RegistrationFailed
+    | Unregistered
     | Overflow
     | TurnedAway
     | RtpPairSkipped

@@ -18,7 +18,7 @@ import yaml
 from . import spec
 from ._template import expand
 from .errors import HerdFileError
-from .spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec, PortRange
+from .spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec, PortRange, RegisterSpec
 
 __all__ = ["load_herd_file", "parse_herd"]
 
@@ -171,6 +171,7 @@ class _Reader:
                 "ports": self._ports,
                 "port_retries": self._checked(self._int, spec.check_not_negative),
                 "strict_ports": self._bool,
+                "register_rate": self._checked(self._number, spec.check_rate),
                 "phones": read_phones,
             },
             required=("phones",),
@@ -282,8 +283,13 @@ class _Reader:
                 "address": self._checked(self._text, spec.check_address),
                 "advertise": self._checked(self._text, spec.check_advertise),
                 "port": self._checked(self._int, spec.check_port),
+                "register": self._register,
+                "proxy": self._checked(self._text, spec.check_server),
                 "on_incoming": self._on_incoming,
-                "media": self._media,
+                "media": self._one_of("audio", "none"),
+                "codecs": self._codecs,
+                "dtmf": self._one_of("rfc4733", "info"),
+                "session_expires": self._checked(self._seconds, spec.check_session_expires),
                 "max_calls": self._checked(self._int, spec.check_max_calls),
                 "ring_timeout": self._checked(self._seconds, spec.check_ring_timeout),
                 "queue": self._checked(self._int, spec.check_not_negative),
@@ -301,6 +307,48 @@ class _Reader:
         if "name" not in found:
             return None
         return PhoneSpec(name=found["name"], number=found.get("number", ""))
+
+    def _register(self, place: _Place) -> RegisterSpec | None:
+        user = self._checked(self._text, spec.check_user)
+        known = len(self._problems)
+        found = self._mapping(
+            place,
+            {
+                "server": self._checked(self._text, spec.check_server),
+                "domain": self._checked(self._text, spec.check_address),
+                "username": user,
+                "auth_username": user,
+                "password": self._password,
+                "expires": self._checked(self._seconds, spec.check_expires),
+            },
+            required=("server",),
+        )
+        return RegisterSpec(**found) if len(self._problems) == known else None
+
+    def _password(self, place: _Place) -> str:
+        """Text that no problem quotes."""
+        if not isinstance(place.node, yaml.ScalarNode) or place.node.tag != _TAG + "str":
+            raise _Wrong(f"expected text, got {_kind(place.node)}: put it in quotes")
+        text = self._text(place)
+        try:
+            spec.check_password(text)
+        except ValueError as error:
+            raise _Wrong(str(error)) from None
+        return text
+
+    def _codecs(self, place: _Place) -> tuple[str, ...]:
+        if not isinstance(place.node, yaml.SequenceNode):
+            raise _Wrong(
+                f"expected a list of codecs, such as [PCMA, PCMU], got {_kind(place.node)}"
+            )
+        codecs = tuple(
+            self._text(place.item(index, node)) for index, node in enumerate(place.node.value)
+        )
+        try:
+            spec.check_codecs(codecs)
+        except ValueError as error:
+            raise _Wrong(f"{_quote(', '.join(codecs))}: {error}") from None
+        return codecs
 
     def _on_incoming(self, place: _Place) -> OnIncoming | None:
         def reject(place: _Place) -> int:
@@ -400,6 +448,13 @@ class _Reader:
             raise _Wrong(f"{scalar.shown}: expected a whole number, decimal and without quotes")
         return int(scalar.text)
 
+    def _number(self, place: _Place) -> float:
+        scalar = self._scalar(place, "a number")
+        match = re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", scalar.text)
+        if match is None or not (scalar.kind == "a number" or scalar.filled):
+            raise _Wrong(f"{scalar.shown}: expected a number, decimal and without quotes")
+        return float(scalar.text)
+
     def _bool(self, place: _Place) -> bool:
         scalar = self._scalar(place, "true or false")
         if scalar.kind == "true/false" or scalar.filled:
@@ -424,11 +479,16 @@ class _Reader:
         except ValueError as error:
             raise _Wrong(f"{scalar.shown}: {error}") from None
 
-    def _media(self, place: _Place) -> str:
-        scalar = self._scalar(place, "audio or none")
-        if scalar.text not in ("audio", "none"):
-            raise _Wrong(f"{scalar.shown}: expected audio or none")
-        return scalar.text
+    def _one_of(self, *words: str) -> _Read[str]:
+        expected = " or ".join(words)
+
+        def read(place: _Place) -> str:
+            scalar = self._scalar(place, expected)
+            if scalar.text not in words:
+                raise _Wrong(f"{scalar.shown}: expected {expected}")
+            return scalar.text
+
+        return read
 
     def _checked(self, read: _Read[T], check: Callable[[T], None]) -> _Read[T]:
         """`read`, whose value must also pass `check`."""

@@ -14,18 +14,32 @@ import msgspec
 
 from .events import (
     Answered,
+    AudioOneWay,
     CallEnded,
     CallPlaced,
     CancelOutcome,
     CancelResolved,
     Confirmed,
+    DtmfReceived,
+    DtmfSent,
     EndCause,
     Event,
+    Held,
     IncomingCall,
+    MediaStats,
+    PlayEnded,
     Progress,
+    RecordEnded,
+    Referred,
+    Registered,
+    RegistrationFailed,
+    Retrieved,
     RtpPairSkipped,
     SipTrace,
+    TransferFailed,
+    Transferred,
     TurnedAway,
+    Unregistered,
 )
 from .spec import PhoneSpec
 from .states import CallState, PhoneState
@@ -35,6 +49,7 @@ __all__ = [
     "PROTOCOL_VERSION",
     "AddPhones",
     "AnswerCall",
+    "AskToRegister",
     "AwaitIncoming",
     "CallInfo",
     "CallList",
@@ -55,6 +70,7 @@ __all__ = [
     "Happened",
     "Hello",
     "HerdInfo",
+    "HoldCall",
     "Leave",
     "ListCalls",
     "ListPhones",
@@ -64,22 +80,33 @@ __all__ = [
     "PhoneInfo",
     "PhoneList",
     "PlaceCall",
+    "PlayAudio",
     "Ready",
+    "RecordAudio",
     "Refused",
+    "RegisterNow",
+    "RegisterPhone",
+    "RegistrationState",
     "RejectCall",
     "RemovePhones",
     "ResetPhones",
     "RestartPhones",
+    "RetrieveCall",
+    "SendDtmf",
     "Snapshot",
     "StartPhones",
+    "StopAudio",
     "StopHerd",
     "StopHow",
     "StopPhones",
+    "StopRecording",
     "StopReport",
     "StopReports",
     "Subscribe",
     "SupervisorToClient",
     "SupervisorToWorker",
+    "TransferCall",
+    "UnregisterPhone",
     "Unsubscribe",
     "Welcome",
     "Withdraw",
@@ -116,6 +143,8 @@ class PlaceCall(Message, frozen=True, kw_only=True):
     """Seconds until the caller gives up; None is the phone's own."""
     detached: bool = False
     """The call outlives the client that placed it."""
+    direct: bool = False
+    """A number goes straight to the herd's phone, not by way of registrar or proxy."""
 
 
 class AnswerCall(Message, frozen=True, kw_only=True):
@@ -145,6 +174,83 @@ class HangUpCall(Message, frozen=True, kw_only=True):
     call: str
 
 
+class HoldCall(Message, frozen=True, kw_only=True):
+    """Put an answered call on hold (re-INVITE); done once the far end has accepted it."""
+
+    call: str
+
+
+class RetrieveCall(Message, frozen=True, kw_only=True):
+    """Take a call off hold (re-INVITE); done once the far end has accepted it."""
+
+    call: str
+
+
+class TransferCall(Message, frozen=True, kw_only=True):
+    """Have the far end call somebody else (REFER); done once it has reached them.
+
+    Exactly one of ``target`` and ``consult`` is set.
+    """
+
+    call: str
+    target: str = ""
+    """Blind.  Client: a phone's name or number, or a SIP URI.  Worker: always a SIP URI."""
+    consult: str = ""
+    """Attended: the far end of this call of the same phone takes over (Replaces, RFC 3891)."""
+
+
+class SendDtmf(Message, frozen=True, kw_only=True):
+    """Press keys; done once all are sent, the way the phone's ``dtmf`` says."""
+
+    call: str
+    digits: str
+    """Of ``0-9 * # A-D``."""
+
+
+class PlayAudio(Message, frozen=True, kw_only=True):
+    """Send this instead of what was sent before; done once it has begun."""
+
+    call: str
+    source: str
+    """``silence``, ``echo``, ``tone:HZ``, or the absolute path of an audio file."""
+    loop: bool = False
+    """Begin again at the end of a file, until it is stopped."""
+
+
+class StopAudio(Message, frozen=True, kw_only=True):
+    """Send silence from now on."""
+
+    call: str
+
+
+class RecordAudio(Message, frozen=True, kw_only=True):
+    """Write the call's audio to a WAV file; done once the file is there."""
+
+    call: str
+    file: str
+    """An absolute path; what was there is overwritten."""
+    what: Literal["received", "sent", "mixed", "both"] = "received"
+    """``both``: two channels, received on the left and sent on the right."""
+
+
+class StopRecording(Message, frozen=True, kw_only=True):
+    """Complete the file."""
+
+    call: str
+
+
+class RegisterPhone(Message, frozen=True, kw_only=True):
+    """Register a phone now, whatever its retry timer says; done once the registrar accepted."""
+
+    phone: str
+
+
+class UnregisterPhone(Message, frozen=True, kw_only=True):
+    """Unregister a phone, until RegisterPhone; done once the registrar accepted."""
+
+    phone: str
+
+
 # --- supervisor to worker ------------------------------------------------------------------------
 
 
@@ -165,6 +271,10 @@ class Drain(Message, frozen=True, kw_only=True):
     """End every call, refuse new ones with 503, then say Drained and exit 0."""
 
 
+class RegisterNow(Message, frozen=True, kw_only=True):
+    """The worker's turn to send a REGISTER has come (AskToRegister)."""
+
+
 class Exit(Message, frozen=True, kw_only=True):
     """Nobody awaits this process: exit without touching the socket."""
 
@@ -172,7 +282,25 @@ class Exit(Message, frozen=True, kw_only=True):
 
 
 SupervisorToWorker: TypeAlias = (
-    Welcome | PlaceCall | AnswerCall | RejectCall | CancelCall | HangUpCall | Drain | Exit
+    Welcome
+    | PlaceCall
+    | AnswerCall
+    | RejectCall
+    | CancelCall
+    | HangUpCall
+    | HoldCall
+    | RetrieveCall
+    | TransferCall
+    | SendDtmf
+    | PlayAudio
+    | StopAudio
+    | RecordAudio
+    | StopRecording
+    | RegisterPhone
+    | UnregisterPhone
+    | RegisterNow
+    | Drain
+    | Exit
 )
 
 # --- worker to supervisor ------------------------------------------------------------------------
@@ -190,6 +318,13 @@ class Ready(Message, frozen=True, kw_only=True):
     """The socket is adopted and served."""
 
 
+class AskToRegister(Message, frozen=True, kw_only=True):
+    """Answered with RegisterNow when this phone's turn comes: the herd's REGISTER rate is limited.
+
+    Not asked for the answer to a challenge, nor to unregister.
+    """
+
+
 class Happened(Message, frozen=True, kw_only=True):
     """Something for the event stream; ``t`` is the worker's monotonic clock."""
 
@@ -202,6 +337,19 @@ class Happened(Message, frozen=True, kw_only=True):
         | Confirmed
         | CancelResolved
         | CallEnded
+        | Held
+        | Retrieved
+        | Referred
+        | Transferred
+        | TransferFailed
+        | DtmfReceived
+        | DtmfSent
+        | PlayEnded
+        | RecordEnded
+        | AudioOneWay
+        | Registered
+        | RegistrationFailed
+        | Unregistered
         | TurnedAway
         | RtpPairSkipped
         | SipTrace
@@ -341,6 +489,16 @@ ClientRequest: TypeAlias = (
     | RejectCall
     | CancelCall
     | HangUpCall
+    | HoldCall
+    | RetrieveCall
+    | TransferCall
+    | SendDtmf
+    | PlayAudio
+    | StopAudio
+    | RecordAudio
+    | StopRecording
+    | RegisterPhone
+    | UnregisterPhone
     | AwaitIncoming
     | Withdraw
     | Subscribe
@@ -375,12 +533,20 @@ class CallInfo(Message, frozen=True, kw_only=True):
     by: str = ""
     bye_answered: bool | None = None
     cancel_outcome: CancelOutcome | None = None
+    held: tuple[Literal["local", "remote"], ...] = ()
+    """Who has put it on hold."""
+    digits: str = ""
+    """DTMF received so far."""
+    media: MediaStats | None = None
 
 
 class CallList(Message, frozen=True, kw_only=True):
     """Calls, oldest first."""
 
     calls: tuple[CallInfo, ...]
+
+
+RegistrationState: TypeAlias = Literal["", "registering", "registered", "failed", "unregistered"]
 
 
 class PhoneInfo(Message, frozen=True, kw_only=True):
@@ -403,10 +569,17 @@ class PhoneInfo(Message, frozen=True, kw_only=True):
     calls: tuple[str, ...] = ()
     waiting: int = 0
     """Calls that wait for a client."""
+    registration: RegistrationState = ""
+    """Empty for a phone that does not register, or does not run."""
+    registration_expires: float | None = None
+    """Seconds until the registrar forgets the phone unless it is refreshed."""
+    registration_why: str = ""
+    """For ``failed``: the last response, or what stood in for it."""
     rtp_first: int = 0
     rtp_pairs: int = 0
     counters: dict[str, int] = {}
     spec: PhoneSpec
+    """Without its password."""
 
 
 class PhoneList(Message, frozen=True, kw_only=True):
@@ -518,7 +691,9 @@ class Missed(Message, frozen=True, kw_only=True):
     last: int
 
 
-WorkerMessage: TypeAlias = Hello | Ready | Happened | Counters | LogLine | Drained | Done | Refused
+WorkerMessage: TypeAlias = (
+    Hello | Ready | AskToRegister | Happened | Counters | LogLine | Drained | Done | Refused
+)
 ClientMessage: TypeAlias = ClientRequest
 SupervisorToClient: TypeAlias = Done | Refused | Expired | Events | Missed
 

@@ -14,7 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from .events import DtmfMethod
+
 __all__ = [
+    "CODECS",
     "DEFAULT_CALL_LIMIT",
     "Conflict",
     "HerdPorts",
@@ -22,12 +25,16 @@ __all__ = [
     "OnIncoming",
     "PhoneSpec",
     "PortRange",
+    "RegisterSpec",
     "conflicts",
     "split_advertise",
 ]
 
 #: Calls that a phone with audio takes at the same time unless `max_calls` says otherwise.
 DEFAULT_CALL_LIMIT = 2
+
+#: Audio codecs that a phone can speak, as in `a=rtpmap`.
+CODECS = ("PCMU", "PCMA")
 
 _MAX_PORT = 65535
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -99,6 +106,36 @@ def check_port(port: int) -> None:
         raise ValueError(f"expected a port from 1 to {_MAX_PORT}, or 0 for any free one")
 
 
+def check_server(server: str) -> None:
+    """`host[:port]` of a registrar or proxy."""
+    split_advertise(server)
+
+
+def check_user(user: str) -> None:
+    if not re.fullmatch(r"[!-~]{1,128}", user) or any(char in '<>"\\;,' for char in user):
+        raise ValueError('expected 1 to 128 printable characters, none of < > " ; , \\ or space')
+
+
+def check_password(password: str) -> None:
+    if not password.isprintable() or len(password) > 256:
+        raise ValueError("expected at most 256 characters, no line breaks or control characters")
+
+
+def check_expires(seconds: float) -> None:
+    if not 10 <= seconds <= 7 * 86400 or seconds != int(seconds):
+        raise ValueError("expected whole seconds from 10s to 168h")
+
+
+def check_codecs(codecs: Sequence[str]) -> None:
+    if not codecs or len(set(codecs)) != len(codecs) or not set(codecs) <= set(CODECS):
+        raise ValueError(f"expected one or more of {', '.join(CODECS)}, each once, best first")
+
+
+def check_rate(per_second: float) -> None:
+    if not 0 < per_second <= 10_000:
+        raise ValueError("expected more than 0 and at most 10000 per second")
+
+
 def check_reject(code: int) -> None:
     if not 300 <= code <= 699:
         raise ValueError("expected a SIP status from 300 to 699")
@@ -117,6 +154,12 @@ def check_not_negative(value: float) -> None:
 def check_ring_timeout(seconds: float) -> None:
     if not seconds > 0:
         raise ValueError("expected more than 0 seconds")
+
+
+def check_session_expires(seconds: float) -> None:
+    # RFC 4028 5: no less than 90 seconds.
+    if not 90 <= seconds <= 86400 or seconds != int(seconds):
+        raise ValueError("expected whole seconds from 90s to 24h")
 
 
 def check_rtp_range(ports: PortRange) -> None:
@@ -163,6 +206,37 @@ class OnIncoming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             _check("reject", check_reject, self.reject)
 
 
+class RegisterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where and as whom a phone registers (RFC 3261 10).
+
+    Attributes:
+        server: `host[:port]` of the registrar.
+        domain: right of the @ in the address of record; "" is the host of `server`.
+        username: left of it, and of the digest; "" is the phone's number.
+        auth_username: user name for the digest where it is another one.
+        password: for the digest; "" has none, and a challenge is a failure.
+        expires: seconds asked for; the registrar may grant others.
+    """
+
+    server: str
+    domain: str = ""
+    username: str = ""
+    auth_username: str = ""
+    password: str = ""
+    expires: float = 3600.0
+
+    def __post_init__(self) -> None:
+        _check("server", check_server, self.server)
+        if self.domain:
+            _check("domain", check_address, self.domain)
+        for field in ("username", "auth_username"):
+            if value := getattr(self, field):
+                _check(field, check_user, value)
+        # Not by _check: the error would quote it.
+        check_password(self.password)
+        _check("expires", check_expires, self.expires)
+
+
 class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One phone.
 
@@ -173,8 +247,14 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         address: local address of its sockets, numeric IPv4 or a host name.
         advertise: `host[:port]` that Via, Contact and SDP show instead, for NAT and 0.0.0.0.
         port: SIP port; None takes the next of the herd's range, 0 any free one.
+        register: where it registers; None does not.
+        proxy: `host[:port]` that every request of its goes to first, but those within a dialog.
         on_incoming: what it does by itself with a call; None leaves calls to clients.
         media: "none" makes offer and answer but neither sends nor handles media.
+        codecs: what it speaks, best first.
+        dtmf: how it sends keys: as RTP events (RFC 4733) or as SIP INFO.
+        session_expires: seconds without a refresh after which a call of its ends (RFC 4028);
+            None asks for no such timer and keeps to what the far end asks for.
         max_calls: see `call_limit`.
         ring_timeout: seconds after which a call that nobody answers ends.
         queue: incoming calls that may wait for a client; the next one gets 486.
@@ -188,8 +268,13 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     address: str = "127.0.0.1"
     advertise: str | None = None
     port: int | None = None
+    register: RegisterSpec | None = None
+    proxy: str | None = None
     on_incoming: OnIncoming | None = None
     media: Literal["audio", "none"] = "audio"
+    codecs: tuple[str, ...] = CODECS
+    dtmf: DtmfMethod = "rfc4733"
+    session_expires: float | None = None
     max_calls: int | None = None
     ring_timeout: float = 60.0
     queue: int = 4
@@ -209,8 +294,15 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("address 0.0.0.0 can't be shown to others: it needs advertise")
         if self.port is not None:
             _check("port", check_port, self.port)
+        if self.proxy is not None:
+            _check("proxy", check_server, self.proxy)
         if self.media not in ("audio", "none"):
             raise ValueError(f"media {self.media!r}: expected audio or none")
+        _check("codecs", check_codecs, self.codecs)
+        if self.dtmf not in ("rfc4733", "info"):
+            raise ValueError(f"dtmf {self.dtmf!r}: expected rfc4733 or info")
+        if self.session_expires is not None:
+            _check("session_expires", check_session_expires, self.session_expires)
         if self.max_calls is not None:
             _check("max_calls", check_max_calls, self.max_calls)
         _check("ring_timeout", check_ring_timeout, self.ring_timeout)
@@ -222,6 +314,13 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.max_calls is None and self.media == "audio":
             return DEFAULT_CALL_LIMIT
         return self.max_calls
+
+    def without_secrets(self) -> PhoneSpec:
+        """The same without its password, to be shown."""
+        if self.register is None or not self.register.password:
+            return self
+        register = msgspec.structs.replace(self.register, password="")
+        return msgspec.structs.replace(self, register=register)
 
 
 class PortRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -276,6 +375,7 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ports: ranges for SIP and RTP.
         port_retries: how many ports in a row may be in use, and be skipped, for one phone.
         strict_ports: refuse to start instead of skipping a port that is in use.
+        register_rate: REGISTER requests per second, of all phones together.
         phones: in the order of the file.
     """
 
@@ -283,11 +383,13 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ports: HerdPorts = HerdPorts()
     port_retries: int = 10
     strict_ports: bool = False
+    register_rate: float = 50.0
     phones: tuple[PhoneSpec, ...] = ()
 
     def __post_init__(self) -> None:
         _check("herd", check_name, self.herd)
         _check("port_retries", check_not_negative, self.port_retries)
+        _check("register_rate", check_rate, self.register_rate)
         for conflict in conflicts(self.phones):
             raise ValueError(f"phones[{conflict.position}].{conflict.field}: {conflict.reason}")
 

@@ -102,7 +102,7 @@ class Phone:
             rtp_first=self.rtp_first,
             rtp_pairs=self.rtp_pairs,
             counters=self.counters,
-            spec=self.spec,
+            spec=self.spec.without_secrets(),
         )
 
 

@@ -17,16 +17,18 @@ from ..protocol.events import (
     Answered,
     CallEnded,
     CallEvent,
-    CallPlaced,
     CancelResolved,
-    Confirmed,
     EndCause,
     IncomingCall,
     Overflow,
-    Progress,
+    Referred,
+    Registered,
+    RegistrationEvent,
+    RegistrationFailed,
     RtpPairSkipped,
     SipTrace,
     TurnedAway,
+    Unregistered,
 )
 from ..protocol.messages import (
     AnswerCall,
@@ -49,6 +51,7 @@ from .requests import Request, Requests
 __all__ = ["Switchboard"]
 
 CallCommand: TypeAlias = AnswerCall | RejectCall | CancelCall | HangUpCall
+WorkerEvent: TypeAlias = CallEvent | RegistrationEvent | TurnedAway | RtpPairSkipped | SipTrace
 
 
 @dataclass(slots=True)
@@ -154,19 +157,32 @@ class Switchboard:
 
     # -- what workers say ------------------------------------------------------------------------
 
-    def happened(
-        self, phone: Phone, t: float, body: CallEvent | TurnedAway | RtpPairSkipped | SipTrace
-    ) -> None:
+    def happened(self, phone: Phone, t: float, body: WorkerEvent) -> None:
         """Something at a phone: note it, number it, and tell whom it concerns."""
         match body:
             case TurnedAway() | RtpPairSkipped() | SipTrace():
                 self._emit(phone, t, body, None)
+            case Registered() | RegistrationFailed() | Unregistered():
+                self._emit(phone, t, body, None)
             case IncomingCall():
                 self._ring(phone, t, body)
+            case Referred():
+                self._refer(phone, t, body)
             case _:
                 call = phone.calls.get(body.call)
                 if call is not None:  # else it was ended here when its place was refused
                     self._move(phone, call, t, body)
+
+    def _refer(self, phone: Phone, t: float, body: Referred) -> None:
+        """The far end of a call had the phone place another one: it has the same owner."""
+        old = phone.calls.get(body.call)
+        if old is None:
+            return
+        new = self.desk.open(
+            phone.name, "out", t, key=body.new_call, target=body.target, owner=old.owner
+        )
+        phone.calls[new.key] = new
+        self._emit(phone, t, msgspec.structs.replace(body, call=old.id, new_call=new.id), old)
 
     def _ring(self, phone: Phone, t: float, body: IncomingCall) -> None:
         phone.used = True
@@ -199,7 +215,7 @@ class Switchboard:
         phone: Phone,
         call: CallRecord,
         t: float,
-        body: CallPlaced | Progress | Answered | Confirmed | CancelResolved | CallEnded,
+        body: CallEvent,
     ) -> None:
         if isinstance(body, CallEnded) and call in self._overflowing and body.cause == "rejected":
             body = msgspec.structs.replace(body, cause="overflow")
@@ -334,7 +350,7 @@ class Switchboard:
         self,
         phone: Phone,
         t: float,
-        body: CallEvent | TurnedAway | RtpPairSkipped | SipTrace | Overflow,
+        body: WorkerEvent | Overflow,
         call: CallRecord | None,
     ) -> None:
         self._events.emit(

@@ -22,13 +22,16 @@ from ..protocol.events import (
     CallEnded,
     CallPlaced,
     CancelResolved,
+    EndCause,
     IncomingCall,
+    Referred,
     RtpPairSkipped,
     SipTrace,
     TurnedAway,
 )
 from ..protocol.messages import (
     AnswerCall,
+    AskToRegister,
     CancelCall,
     CancelReport,
     Counters,
@@ -39,19 +42,46 @@ from ..protocol.messages import (
     Exit,
     HangUpCall,
     Happened,
+    HoldCall,
     LogLine,
     PlaceCall,
+    PlayAudio,
     Ready,
+    RecordAudio,
     Refused,
+    RegisterNow,
+    RegisterPhone,
     RejectCall,
+    RetrieveCall,
+    SendDtmf,
+    StopAudio,
+    StopRecording,
     SupervisorToWorker,
+    TransferCall,
+    UnregisterPhone,
     Welcome,
     WorkerMessage,
 )
+from ..protocol.spec import split_advertise
 from .resolve import Resolved, Target, parse_target
 from .rtp_ports import NoRtpPort, RtpLease
 from .sip.timers import Timer, Timers
-from .stack import CallEvent, Media, MediaPlan, Output, Send, Stack, StackConfig, StackRefusal
+from .stack import (
+    CallEvent,
+    CallWanted,
+    CommandEnded,
+    Credentials,
+    Media,
+    MediaPlan,
+    Output,
+    Registrar,
+    RegistrationEvent,
+    Send,
+    SlotWanted,
+    Stack,
+    StackConfig,
+    StackRefusal,
+)
 
 __all__ = ["Phone", "PhoneStack", "Ports", "stack_config"]
 
@@ -68,13 +98,39 @@ _ERRORS_EVERY = 0.2
 _REPLIES = 256
 """Commands whose reply is remembered, in case they come again."""
 
+_END_OF_REFUSED: dict[str, EndCause] = {
+    "unresolved": "unresolved",
+    "no_media": "no_media",
+    "cancelled": "cancelled",
+    "draining": "stopped",
+}
+"""How a call ends that the peer of another one wanted, and that was refused here."""
+
 _CSEQ = re.compile(rb"^CSeq[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _CALL_ID = re.compile(rb"^(?:Call-ID|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _TRACE_HEAD = 8192
 _TRACE_TEXT = 200
 
-Body: TypeAlias = CallEvent | CallPlaced | TurnedAway | RtpPairSkipped | SipTrace
-Command: TypeAlias = PlaceCall | AnswerCall | RejectCall | CancelCall | HangUpCall
+Body: TypeAlias = (
+    CallEvent | CallPlaced | Referred | RegistrationEvent | TurnedAway | RtpPairSkipped | SipTrace
+)
+Command: TypeAlias = (
+    PlaceCall
+    | AnswerCall
+    | RejectCall
+    | CancelCall
+    | HangUpCall
+    | HoldCall
+    | RetrieveCall
+    | TransferCall
+    | SendDtmf
+    | PlayAudio
+    | StopAudio
+    | RecordAudio
+    | StopRecording
+    | RegisterPhone
+    | UnregisterPhone
+)
 
 
 class PhoneStack(Stack, Protocol):
@@ -119,11 +175,26 @@ class _Resolving:
     command: int
     body: PlaceCall
     target: Target
+    referred_by: str
+    """The call whose peer asked for it; then nobody waits for the command."""
 
 
 def stack_config(welcome: Welcome) -> StackConfig:
     """What the stack needs to know of the phone."""
     spec = welcome.spec
+    register = spec.register
+    registrar = credentials = None
+    domain = ""
+    if register is not None:
+        domain = register.domain or split_advertise(register.server)[0]
+        user = register.username or spec.number
+        registrar = Registrar(
+            server=register.server, aor=f"sip:{user}@{domain}", expires=int(register.expires)
+        )
+        if register.password:
+            credentials = Credentials(register.auth_username or user, register.password)
+    elif spec.proxy is not None:
+        domain = split_advertise(spec.proxy)[0]
     return StackConfig(
         user=spec.number,
         host=welcome.host,
@@ -132,6 +203,13 @@ def stack_config(welcome: Welcome) -> StackConfig:
         match_user=spec.match_user,
         max_calls=spec.call_limit,
         ring_timeout=spec.ring_timeout,
+        domain=domain,
+        registrar=registrar,
+        credentials=credentials,
+        proxy=spec.proxy or "",
+        codecs=spec.codecs,
+        dtmf=spec.dtmf,
+        session_expires=None if spec.session_expires is None else int(spec.session_expires),
     )
 
 
@@ -172,6 +250,7 @@ class Phone:
         self._calls: dict[str, _Call] = {}
         self._resolving: dict[str, _Resolving] = {}
         self._unanswered_byes: list[str] = []
+        self._referred = 0
         self._draining = False
         self._drained = False
         self._orphaned = False
@@ -181,6 +260,9 @@ class Phone:
         self._next_error_line = 0.0
         self._replies: OrderedDict[int, WorkerMessage | None] = OrderedDict()
         self._tell(Ready(), 0)
+        if self._spec.register is not None:
+            # After Ready: a phone serves first, then registers.
+            self._take(self._stack.register(0, now))
 
     # What the loop calls
 
@@ -224,6 +306,8 @@ class Phone:
             self.exit_now = True
         elif isinstance(body, Drain):
             self._drain()
+        elif isinstance(body, RegisterNow):
+            self._take(self._stack.take_slot(now))
         elif isinstance(body, Welcome):
             self._counts["link_unexpected"] += 1
         elif message.id in self._replies:
@@ -280,6 +364,20 @@ class Phone:
                     if not self._drop_resolving(body.call):
                         self._take(self._stack.hang_up(body.call, self.now))
                     self._reply(id, Done())
+                case HoldCall():
+                    self._take(self._stack.hold(body.call, id, self.now))
+                case RetrieveCall():
+                    self._take(self._stack.retrieve(body.call, id, self.now))
+                case TransferCall(consult=consult) if consult:
+                    self._take(self._stack.transfer_to_call(body.call, id, consult, self.now))
+                case TransferCall():
+                    self._take(self._stack.transfer(body.call, id, body.target, self.now))
+                case RegisterPhone():
+                    self._take(self._stack.register(id, self.now))
+                case UnregisterPhone():
+                    self._take(self._stack.unregister(id, self.now))
+                case SendDtmf() | PlayAudio() | StopAudio() | RecordAudio() | StopRecording():
+                    raise StackRefusal("no_media", "audio is not supported yet")
         except StackRefusal as refusal:
             self._refuse(id, refusal.reason, str(refusal))
         except Exception as error:
@@ -288,7 +386,7 @@ class Phone:
                 self._refuse(id, "internal_error", f"{type(error).__name__}: {error}")
             raise
 
-    def _place(self, id: int, body: PlaceCall) -> None:
+    def _place(self, id: int, body: PlaceCall, referred_by: str = "") -> None:
         """Raises StackRefusal."""
         if self._draining:
             raise StackRefusal("draining", "the phone is being stopped")
@@ -296,9 +394,9 @@ class Phone:
             raise StackRefusal("duplicate_call", f"there is a call {body.call} already")
         target = parse_target(body.target)
         if target.is_numeric:
-            self._invite(id, body, target, target.host)
+            self._invite(id, body, target, target.host, referred_by)
             return
-        waiting = _Resolving(id, body, target)
+        waiting = _Resolving(id, body, target, referred_by)
         self._resolving[body.call] = waiting
         self._resolve(target.host, lambda host, why: self._resolved(waiting, host, why))
 
@@ -307,15 +405,20 @@ class Phone:
         if self._resolving.get(call) is not waiting:
             return  # hung up meanwhile
         del self._resolving[call]
-        if host is None:
-            name = waiting.target.host
-            self._refuse(
-                waiting.command, "unresolved", f'host "{name}" does not resolve: {why or "unknown"}'
-            )
-            return
         try:
-            self._invite(waiting.command, waiting.body, waiting.target, host)
+            if host is None:
+                name = waiting.target.host
+                why = f'host "{name}" does not resolve: {why or "unknown"}'
+                raise StackRefusal("unresolved", why)
+            self._invite(waiting.command, waiting.body, waiting.target, host, waiting.referred_by)
         except StackRefusal as refusal:
+            self._not_placed(waiting, refusal)
+
+    def _not_placed(self, waiting: _Resolving, refusal: StackRefusal) -> None:
+        """Tell whoever wanted the call: a client, or the peer of another call."""
+        if waiting.referred_by:
+            self._not_referred(waiting.referred_by, waiting.body.call, refusal)
+        else:
             self._refuse(waiting.command, refusal.reason, str(refusal))
 
     def resolved(self, deliver: Callable[[], None], now: float) -> None:
@@ -324,7 +427,9 @@ class Phone:
         deliver()
         self._settle()
 
-    def _invite(self, id: int, body: PlaceCall, target: Target, host: str) -> None:
+    def _invite(
+        self, id: int, body: PlaceCall, target: Target, host: str, referred_by: str
+    ) -> None:
         """Raises StackRefusal, and then nothing has happened."""
         try:
             lease = self._ports.lease()
@@ -333,7 +438,9 @@ class Phone:
         destination = (host, target.port)
         media = Media(host=self._host, port=lease.port)
         try:
-            outputs = self._stack.call(body.call, body.target, destination, media, self.now)
+            outputs = self._stack.call(
+                body.call, body.target, destination, media, self.now, referred_by=referred_by
+            )
         except BaseException:
             lease.close()
             raise
@@ -352,7 +459,8 @@ class Phone:
                 next_hop=destination,
             )
         )
-        self._reply(id, Done())
+        if not referred_by:
+            self._reply(id, Done())
         self._take(outputs)
 
     def _cancel(self, id: int, key: str) -> None:
@@ -380,7 +488,7 @@ class Phone:
         if waiting is None:
             return False
         why = f"call {key} was ended before its target was resolved"
-        self._refuse(waiting.command, "cancelled", why)
+        self._not_placed(waiting, StackRefusal("cancelled", why))
         return True
 
     def _answer(self, key: str) -> None:
@@ -417,10 +525,38 @@ class Phone:
                 if not self._transmit(output.data, output.destination):
                     more = self._stack.unreachable(output.data, output.destination, self.now)
                     queue.extend(more)
+            elif isinstance(output, CommandEnded):
+                if output.refusal is None:
+                    self._reply(output.command, Done())
+                else:
+                    self._refuse(output.command, output.refusal.reason, str(output.refusal))
+            elif isinstance(output, SlotWanted):
+                self._tell(AskToRegister(), 0)
+            elif isinstance(output, CallWanted):
+                self._refer(output)
             elif not isinstance(output, MediaPlan):
                 self._happened(output)
 
-    def _happened(self, event: CallEvent | TurnedAway) -> None:
+    def _refer(self, wanted: CallWanted) -> None:
+        """The peer of a call asks us to call somebody: do so, and it is told what comes of it."""
+        self._referred += 1
+        key = f"t{self._referred}"
+        self._report(Referred(call=wanted.call, new_call=key, target=wanted.target, by=wanted.by))
+        body = PlaceCall(phone=self._spec.name, target=wanted.target, call=key)
+        try:
+            self._place(0, body, referred_by=wanted.call)
+        except StackRefusal as refusal:
+            self._not_referred(wanted.call, key, refusal)
+
+    def _not_referred(self, call: str, key: str, refusal: StackRefusal) -> None:
+        self._log("warning", "not_transferred", call=call, why=str(refusal))
+        self._report(
+            CallEnded(call=key, cause=_END_OF_REFUSED.get(refusal.reason, "rejected"), by="local")
+        )
+        with contextlib.suppress(StackRefusal):  # the call in which we were asked is over
+            self._take(self._stack.refer_failed(call, 503, self.now))
+
+    def _happened(self, event: CallEvent | RegistrationEvent | TurnedAway) -> None:
         match event:
             case IncomingCall():
                 call = _Call(event.call)
@@ -520,7 +656,7 @@ class Phone:
             self._draining = True
             for key in list(self._resolving):
                 waiting = self._resolving.pop(key)
-                self._refuse(waiting.command, "draining", "the phone is being stopped")
+                self._not_placed(waiting, StackRefusal("draining", "the phone is being stopped"))
             # BYEs that went unanswered before belong to calls long over.
             self._unanswered_byes.clear()
         self._take(self._stack.drain(self.now))

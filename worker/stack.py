@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Protocol, TypeAlias
 
 from ..protocol.events import (
@@ -18,9 +19,18 @@ from ..protocol.events import (
     CallEnded,
     CancelResolved,
     Confirmed,
+    DtmfMethod,
+    DtmfReceived,
+    Held,
     IncomingCall,
     Progress,
+    Registered,
+    RegistrationFailed,
+    Retrieved,
+    TransferFailed,
+    Transferred,
     TurnedAway,
+    Unregistered,
 )
 
 __all__ = [
@@ -28,18 +38,32 @@ __all__ = [
     "Answered",
     "CallEnded",
     "CallEvent",
+    "CallWanted",
     "CancelResolved",
+    "CommandEnded",
     "Confirmed",
+    "Credentials",
+    "DtmfReceived",
+    "Held",
     "IncomingCall",
     "Media",
     "MediaPlan",
     "Output",
     "Progress",
+    "Registered",
+    "Registrar",
+    "RegistrationEvent",
+    "RegistrationFailed",
+    "Retrieved",
     "Send",
+    "SlotWanted",
     "Stack",
     "StackConfig",
     "StackRefusal",
+    "TransferFailed",
+    "Transferred",
     "TurnedAway",
+    "Unregistered",
 ]
 
 
@@ -53,6 +77,26 @@ class StackRefusal(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a phone answers challenges with (RFC 7616, RFC 8760)."""
+
+    username: str
+    password: str = dataclass_field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registrar:
+    """Where a phone registers (RFC 3261 §10)."""
+
+    server: str
+    """``host[:port]``."""
+    aor: str
+    """Address of record, a SIP URI: ``sip:USERNAME@DOMAIN``."""
+    expires: int
+    """Seconds asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +117,17 @@ class StackConfig:
     """Calls at once; above it 486.  None is no limit."""
     ring_timeout: float = 60.0
     """Seconds an incoming call rings before 480; a shorter Expires of the INVITE wins (487)."""
+    domain: str = ""
+    """Right of the @ in our own URI (From); empty: `host`."""
+    registrar: Registrar | None = None
+    credentials: Credentials | None = None
+    proxy: str = ""
+    """``host[:port]``: first hop of every request outside of a dialog."""
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    """Best first."""
+    dtmf: DtmfMethod = "rfc4733"
+    session_expires: int | None = None
+    """Seconds (RFC 4028); None asks for no session timer and keeps to the peer's wish."""
     t1: float = 0.5
     t2: float = 4.0
     t4: float = 5.0
@@ -123,9 +178,60 @@ class MediaPlan:
     """Our direction is sendrecv or recvonly."""
 
 
+@dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """The end of a command that the stack was given with a number; exactly one for each."""
+
+    command: int
+    refusal: StackRefusal | None = None
+    """None: it was carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotWanted:
+    """A REGISTER is due: `Stack.take_slot` when the herd's limit allows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallWanted:
+    """The peer of ``call`` asked us to call ``target`` (REFER), and we have said 202.
+
+    The worker places that call by `Stack.call` with ``referred_by=call``, or says
+    `Stack.refer_failed`; the stack tells the peer what becomes of it (NOTIFY).
+    """
+
+    call: str
+    target: str
+    """A SIP URI, with a Replaces header in it for an attended transfer."""
+    by: str
+    """SIP URI of who asks."""
+
+
 # What a stack reports is what observers of the herd see: one description, protocol.events.
-CallEvent: TypeAlias = IncomingCall | Progress | Answered | Confirmed | CancelResolved | CallEnded
-Output: TypeAlias = Send | MediaPlan | CallEvent | TurnedAway
+CallEvent: TypeAlias = (
+    IncomingCall
+    | Progress
+    | Answered
+    | Confirmed
+    | CancelResolved
+    | CallEnded
+    | Held
+    | Retrieved
+    | Transferred
+    | TransferFailed
+    | DtmfReceived
+)
+RegistrationEvent: TypeAlias = Registered | RegistrationFailed | Unregistered
+Output: TypeAlias = (
+    Send
+    | MediaPlan
+    | CallEvent
+    | RegistrationEvent
+    | TurnedAway
+    | CommandEnded
+    | SlotWanted
+    | CallWanted
+)
 
 
 class Stack(Protocol):
@@ -148,10 +254,18 @@ class Stack(Protocol):
         """When ``tick`` is wanted next, or None."""
 
     def call(
-        self, call: str, target: str, destination: Address, media: Media, now: float
+        self,
+        call: str,
+        target: str,
+        destination: Address,
+        media: Media,
+        now: float,
+        *,
+        referred_by: str = "",
     ) -> list[Output]:
         """Send an INVITE for the SIP URI ``target`` to ``destination``.
 
+        ``referred_by`` is the call whose peer asked for it (CallWanted).
         Raises StackRefusal (``bad_uri``, ``draining``).
         """
 
@@ -173,8 +287,47 @@ class Stack(Protocol):
     def hang_up(self, call: str, now: float) -> list[Output]:
         """End the call whatever its state is: BYE, CANCEL (then as ``cancel``) or 480."""
 
+    # Commands with a number end with one CommandEnded, at once or later.  All raise StackRefusal
+    # when they can't be begun; then there is no CommandEnded.
+
+    def hold(self, call: str, command: int, now: float) -> list[Output]:
+        """Put an answered call on hold (re-INVITE, RFC 3264 §8.4)."""
+
+    def retrieve(self, call: str, command: int, now: float) -> list[Output]:
+        """Take it off hold."""
+
+    def transfer(self, call: str, command: int, target: str, now: float) -> list[Output]:
+        """Blind: send REFER to the SIP URI ``target`` (RFC 3515).
+
+        Ends when the peer has reached it, or not.
+        """
+
+    def transfer_to_call(self, call: str, command: int, consult: str, now: float) -> list[Output]:
+        """Attended: REFER the peer of ``call`` to that of ``consult`` (Replaces, RFC 3891)."""
+
+    def refer_failed(self, call: str, code: int, now: float) -> list[Output]:
+        """A CallWanted of this call's peer can't be placed: tell it so."""
+
+    def send_info(
+        self, call: str, command: int, content_type: str, content: bytes, now: float
+    ) -> list[Output]:
+        """Send INFO within the call (RFC 6086, and DTMF as ``application/dtmf-relay``)."""
+
+    def register(self, command: int, now: float) -> list[Output]:
+        """Register, or refresh, now; ``command`` 0: nobody waits for its end.
+
+        Asks for a slot first.  From then on the stack keeps the registration up by itself.
+        Raises StackRefusal (``no_registrar``).
+        """
+
+    def unregister(self, command: int, now: float) -> list[Output]:
+        """Have the registrar forget us, and stay so.  Raises StackRefusal (``no_registrar``)."""
+
+    def take_slot(self, now: float) -> list[Output]:
+        """The slot that SlotWanted asked for."""
+
     def drain(self, now: float) -> list[Output]:
-        """End every call and refuse new ones with 503."""
+        """End every call, refuse new ones with 503, unregister."""
 
     def is_idle(self) -> bool:
-        """No call and no unanswered BYE or CANCEL is left: a drained process may exit."""
+        """No call, no registration and no unanswered BYE or CANCEL: a drained process may exit."""

@@ -182,6 +182,7 @@ def test_an_event_as_one_flat_object() -> None:
         "code": 486,
         "reason": "Busy Here",
         "bye_answered": None,
+        "media": None,
     }
     herd = flatten(Event(n=1, t=2.0, at=3.0, body=HerdReady(phones=0, seconds=0.0)))
     assert "phone" not in herd

@@ -203,7 +203,7 @@ def test_the_value_of_a_variable_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{name: a, prot: 1}", ": unknown key 'prot', did you mean port?"),
+        ("{name: a, prt: 1}", ": unknown key 'prt', did you mean port?"),
         ("{name: a, [b]: 1}", ": a key that is no text, expected one of name, number"),
         ("{number: 1}", ": name is missing, expected it here"),
         ("3", ": expected a mapping with name, number"),
@@ -258,7 +258,30 @@ def test_the_value_of_a_variable_is_not_shown() -> None:
         ("{name: 'a{n}'}", ".name: 'a{n}': {n}: n counts the phones of an entry with count"),
         ("{name: '${NOPE}'}", ".name: '${NOPE}': environment variable NOPE is not set"),
         ("{name: !!python/name:os.system x}", ".name: expected text, got the tag"),
-        ("{name: a, register: {}}", ": unknown key 'register', "),
+        ("{name: a, registrar: {}}", ": unknown key 'registrar', did you mean register"),
+        ("{name: a, register: {}}", ".register: server is missing, expected it here"),
+        ("{name: a, register: {server: 'a b'}}", ".register.server: 'a b': expected an IPv4"),
+        (
+            "{name: a, register: {server: a, expires: 1s}}",
+            ".register.expires: '1s': expected whole",
+        ),
+        (
+            "{name: a, register: {server: a, username: 'a b'}}",
+            ".register.username: 'a b': expected 1 to",
+        ),
+        (
+            "{name: a, register: {server: a, password: 0123}}",
+            ".register.password: expected text, got a n",
+        ),
+        (
+            '{name: a, register: {server: a, password: "s3cret\\n"}}',
+            ".register.password: expected at most",
+        ),
+        ("{name: a, proxy: 'b:0'}", ".proxy: 'b:0': expected a port"),
+        ("{name: a, codecs: PCMA}", ".codecs: expected a list of codecs"),
+        ("{name: a, codecs: [PCMA, G729]}", ".codecs: 'PCMA, G729': expected one or more of PCMU"),
+        ("{name: a, dtmf: inband}", ".dtmf: 'inband': expected rfc4733 or info"),
+        ("{name: a, session_expires: 30s}", ".session_expires: '30s': expected whole seconds"),
     ],
 )
 def test_problems_of_a_phone(text: str, expected: str) -> None:

@@ -13,6 +13,7 @@ from sipherd.protocol.spec import (
     OnIncoming,
     PhoneSpec,
     PortRange,
+    RegisterSpec,
     split_advertise,
 )
 
@@ -44,6 +45,10 @@ def test_call_limit(settings: dict[str, Any], limit: int | None) -> None:
         ({"address": "0.0.0.0"}, "needs advertise"),
         ({"advertise": "a:b"}, "advertise 'a:b': expected a port"),
         ({"media": "video"}, "media 'video': expected audio or none"),
+        ({"codecs": ("G729",)}, "codecs .*: expected one or more of PCMU, PCMA"),
+        ({"codecs": ()}, "codecs .*: expected one or more"),
+        ({"proxy": "a:b"}, "proxy 'a:b': expected a port"),
+        ({"session_expires": 89.0}, "session_expires 89.0: expected whole seconds from 90s"),
         ({"ring_timeout": float("nan")}, "expected more than 0 seconds"),
     ],
 )
@@ -65,6 +70,18 @@ def test_a_herd_survives_the_wire() -> None:
         phones=(PhoneSpec(name="a", on_incoming=OnIncoming(answer_after=1)), PhoneSpec(name="b")),
     )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(herd), type=HerdSpec) == herd
+
+
+def test_a_phone_to_be_shown_has_no_password() -> None:
+    register = RegisterSpec(server="pbx.example.org", username="u", password="s3cret")
+    shown = PhoneSpec(name="a", register=register).without_secrets()
+    assert shown.register == RegisterSpec(server="pbx.example.org", username="u")
+
+
+def test_an_error_does_not_quote_a_password() -> None:
+    with pytest.raises(ValueError, match="expected at most 256 characters") as error:
+        RegisterSpec(server="pbx.example.org", password="s3cret\n")
+    assert "s3cret" not in str(error.value)
 
 
 def test_a_herd_refuses_a_number_used_twice() -> None:

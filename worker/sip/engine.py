@@ -95,7 +95,14 @@ class Engine:
     # Commands
 
     def call(
-        self, call: str, target: str, destination: Address, media: Media, now: float
+        self,
+        call: str,
+        target: str,
+        destination: Address,
+        media: Media,
+        now: float,
+        *,
+        referred_by: str = "",
     ) -> list[Output]:
         """Send an INVITE for ``target``.  Raises StackRefusal."""
         if self._draining:
@@ -135,6 +142,44 @@ class Engine:
     def hang_up(self, call: str, now: float) -> list[Output]:
         """End the call whatever its state is.  Raises StackRefusal."""
         return self._command(now, lambda: self._leg(call).hang_up())
+
+    def hold(self, call: str, command: int, now: float) -> list[Output]:
+        """Put an answered call on hold.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "hold is not supported yet")
+
+    def retrieve(self, call: str, command: int, now: float) -> list[Output]:
+        """Take it off hold.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "retrieve is not supported yet")
+
+    def transfer(self, call: str, command: int, target: str, now: float) -> list[Output]:
+        """Refer the peer to ``target``.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "transfer is not supported yet")
+
+    def transfer_to_call(self, call: str, command: int, consult: str, now: float) -> list[Output]:
+        """Refer the peer to that of ``consult``.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "transfer is not supported yet")
+
+    def refer_failed(self, call: str, code: int, now: float) -> list[Output]:
+        """A call that the peer asked for can't be placed.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "transfer is not supported yet")
+
+    def send_info(
+        self, call: str, command: int, content_type: str, content: bytes, now: float
+    ) -> list[Output]:
+        """Send INFO within the call.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "INFO is not supported yet")
+
+    def register(self, command: int, now: float) -> list[Output]:
+        """Register now, and stay registered.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "registration is not supported yet")
+
+    def unregister(self, command: int, now: float) -> list[Output]:
+        """Have the registrar forget us.  Raises StackRefusal."""
+        raise StackRefusal("not_supported", "registration is not supported yet")
+
+    def take_slot(self, now: float) -> list[Output]:
+        """A REGISTER may be sent now."""
+        return []
 
     def drain(self, now: float) -> list[Output]:
         """End every call and refuse new ones with 503."""
