@@ -286,6 +286,7 @@ class _Reader:
                 "register": self._register,
                 "proxy": self._checked(self._text, spec.check_server),
                 "on_incoming": self._on_incoming,
+                "transport": self._one_of("udp", "tcp"),
                 "media": self._one_of("audio", "none"),
                 "codecs": self._codecs,
                 "dtmf": self._one_of("rfc4733", "info"),

@@ -246,6 +246,7 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         display_name: the text beside its address in From.
         address: local address of its sockets, numeric IPv4 or a host name.
         advertise: `host[:port]` that Via, Contact and SDP show instead, for NAT and 0.0.0.0.
+        transport: what its requests go by unless a URI says otherwise.
         port: SIP port; None takes the next of the herd's range, 0 any free one.
         register: where it registers; None does not.
         proxy: `host[:port]` that every request of its goes to first, but those within a dialog.
@@ -267,6 +268,7 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     display_name: str = ""
     address: str = "127.0.0.1"
     advertise: str | None = None
+    transport: Literal["udp", "tcp"] = "udp"
     port: int | None = None
     register: RegisterSpec | None = None
     proxy: str | None = None
@@ -296,6 +298,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             _check("port", check_port, self.port)
         if self.proxy is not None:
             _check("proxy", check_server, self.proxy)
+        if self.transport not in ("udp", "tcp"):
+            raise ValueError(f"transport {self.transport!r}: expected udp or tcp")
         if self.media not in ("audio", "none"):
             raise ValueError(f"media {self.media!r}: expected audio or none")
         _check("codecs", check_codecs, self.codecs)

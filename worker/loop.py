@@ -16,15 +16,16 @@ import struct
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..protocol.messages import Exit, Hello, Welcome
 from .link import Link
 from .phone import Phone, stack_config
-from .resolve import Resolver, is_ipv4
+from .resolve import Resolver
 from .rtp_ports import RtpPorts
 from .sip.engine import Engine
-from .stack import Address
+from .sip.uri import is_numeric
+from .stack import Address, Hop
 
 __all__ = ["SipSocket", "Worker"]
 
@@ -107,7 +108,11 @@ class SipSocket:
         What the kernel has no room for now counts as lost on the way: SIP sends it again.
         """
         # A name would be looked up by sendto, and block; IPv6 has no route from this socket.
-        if not is_ipv4(destination[0]) or not 0 < destination[1] < 65536:
+        if (
+            not is_numeric(destination[0])
+            or ":" in destination[0]
+            or not 0 < destination[1] < 65536
+        ):
             self._counts["sip_send_failed"] += 1
             return False
         for attempt in (1, 2):
@@ -244,7 +249,7 @@ class Worker:
             welcome=welcome,
             stack=Engine(stack_config(welcome)),
             ports=ports,
-            transmit=sip.send,
+            transmit=self._transmit,
             tell=lambda body, reply_to: self._link.send(body, reply_to=reply_to),
             resolve=self._resolver.start,
             counts=self._counts,
@@ -261,12 +266,31 @@ class Worker:
                 lost = self._sip.unreachable()
                 if lost is None:
                     break
-                self._guard(self._phone.unreachable, *lost, time.monotonic())
+                data, peer = lost
+                self._guard(self._phone.unreachable, data, Hop(*peer), time.monotonic())
         for _ in range(_ROUND):
             found = self._sip.receive()
             if found is None:
                 break
-            self._guard(self._phone.datagram, *found, time.monotonic())
+            data, source = found
+            self._guard(self._phone.receive, data, Hop(*source), time.monotonic())
+
+    def _transmit(self, data: bytes, hop: Hop) -> bool:
+        """Send to where ``hop`` leads.  False: nobody can be reached there."""
+        assert self._sip is not None
+        if hop.transport != "udp":
+            self._counts["sip_send_failed"] += 1
+            return False
+        if is_numeric(hop.host):
+            return self._sip.send(data, hop.address)
+        self._resolver.start(hop, lambda found, why: self._send_resolved(data, hop, found))
+        return True
+
+    def _send_resolved(self, data: bytes, hop: Hop, found: Sequence[Address]) -> None:
+        assert self._sip is not None
+        assert self._phone is not None
+        if not found or not self._sip.send(data, found[0]):
+            self._phone.unreachable(data, hop, time.monotonic())
 
     def _on_signal(self) -> None:
         with contextlib.suppress(BlockingIOError):

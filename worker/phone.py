@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -63,14 +63,16 @@ from ..protocol.messages import (
     WorkerMessage,
 )
 from ..protocol.spec import split_advertise
-from .resolve import Resolved, Target, parse_target
+from .resolve import Resolved
 from .rtp_ports import NoRtpPort, RtpLease
 from .sip.timers import Timer, Timers
+from .sip.uri import is_numeric
 from .stack import (
     CallEvent,
     CallWanted,
     CommandEnded,
     Credentials,
+    Hop,
     Media,
     MediaPlan,
     Output,
@@ -81,6 +83,7 @@ from .stack import (
     Stack,
     StackConfig,
     StackRefusal,
+    Target,
 )
 
 __all__ = ["Phone", "PhoneStack", "Ports", "stack_config"]
@@ -199,6 +202,7 @@ def stack_config(welcome: Welcome) -> StackConfig:
         user=spec.number,
         host=welcome.host,
         port=welcome.port,
+        transport=spec.transport,
         display_name=spec.display_name,
         match_user=spec.match_user,
         max_calls=spec.call_limit,
@@ -216,8 +220,8 @@ def stack_config(welcome: Welcome) -> StackConfig:
 class Phone:
     """One phone from its welcome to its exit.
 
-    ``transmit(data, destination)`` puts a datagram on the wire and returns False if nobody can be
-    there; ``tell(body, reply_to)`` sends to the supervisor; ``resolve(host, resolved)`` calls back
+    ``transmit(data, destination)`` puts a message on the wire and returns False if nobody can be
+    there; ``tell(body, reply_to)`` sends to the supervisor; ``resolve(hop, resolved)`` calls back
     later.  ``counts`` are the counters of the process beside the stack's.
     """
 
@@ -227,9 +231,9 @@ class Phone:
         welcome: Welcome,
         stack: PhoneStack,
         ports: Ports,
-        transmit: Callable[[bytes, Address], bool],
+        transmit: Callable[[bytes, Hop], bool],
         tell: Callable[[WorkerMessage, int], None],
-        resolve: Callable[[str, Resolved], None],
+        resolve: Callable[[Hop, Resolved], None],
         counts: Counter[str],
         now: float,
     ) -> None:
@@ -283,17 +287,17 @@ class Phone:
             self.exit_now = True
         self._settle()
 
-    def datagram(self, data: bytes, source: Address, now: float) -> None:
-        """A datagram came in."""
+    def receive(self, data: bytes, source: Hop, now: float) -> None:
+        """A message came in."""
         self.now = now
         self._counts["sip_received"] += 1
         if self._spec.trace:
-            self._trace("in", data, source)
+            self._trace("in", data, source.address)
         self._take(self._stack.receive(data, source, now))
         self._settle()
 
-    def unreachable(self, data: bytes, destination: Address, now: float) -> None:
-        """ICMP says that this datagram of ours reached nobody."""
+    def unreachable(self, data: bytes, destination: Hop, now: float) -> None:
+        """This message of ours reached nobody."""
         self.now = now
         self._take(self._stack.unreachable(data, destination, now))
         self._settle()
@@ -392,25 +396,28 @@ class Phone:
             raise StackRefusal("draining", "the phone is being stopped")
         if body.call in self._calls or body.call in self._resolving:
             raise StackRefusal("duplicate_call", f"there is a call {body.call} already")
-        target = parse_target(body.target)
-        if target.is_numeric:
-            self._invite(id, body, target, target.host, referred_by)
+        target = self._stack.read_target(body.target)
+        if is_numeric(target.hop.host):
+            self._invite(id, body, target, target.hop.address, referred_by)
             return
+        # Known before the INVITE is sent, so that the command is refused and no call ends.
         waiting = _Resolving(id, body, target, referred_by)
         self._resolving[body.call] = waiting
-        self._resolve(target.host, lambda host, why: self._resolved(waiting, host, why))
+        self._resolve(target.hop, lambda found, why: self._resolved(waiting, found, why))
 
-    def _resolved(self, waiting: _Resolving, host: str | None, why: str) -> None:
+    def _resolved(self, waiting: _Resolving, found: Sequence[Address], why: str) -> None:
         call = waiting.body.call
         if self._resolving.get(call) is not waiting:
             return  # hung up meanwhile
         del self._resolving[call]
         try:
-            if host is None:
-                name = waiting.target.host
+            if not found:
+                name = waiting.target.hop.host
                 why = f'host "{name}" does not resolve: {why or "unknown"}'
                 raise StackRefusal("unresolved", why)
-            self._invite(waiting.command, waiting.body, waiting.target, host, waiting.referred_by)
+            self._invite(
+                waiting.command, waiting.body, waiting.target, found[0], waiting.referred_by
+            )
         except StackRefusal as refusal:
             self._not_placed(waiting, refusal)
 
@@ -428,19 +435,16 @@ class Phone:
         self._settle()
 
     def _invite(
-        self, id: int, body: PlaceCall, target: Target, host: str, referred_by: str
+        self, id: int, body: PlaceCall, target: Target, next_hop: Address, referred_by: str
     ) -> None:
         """Raises StackRefusal, and then nothing has happened."""
         try:
             lease = self._ports.lease()
         except NoRtpPort as error:
             raise StackRefusal("no_media", str(error)) from None
-        destination = (host, target.port)
         media = Media(host=self._host, port=lease.port)
         try:
-            outputs = self._stack.call(
-                body.call, body.target, destination, media, self.now, referred_by=referred_by
-            )
+            outputs = self._stack.call(body.call, target, media, self.now, referred_by=referred_by)
         except BaseException:
             lease.close()
             raise
@@ -456,7 +460,7 @@ class Phone:
                 target=body.dialled or body.target,
                 sip_call_id=self._stack.sip_call_id(body.call),
                 request_uri=target.request_uri,
-                next_hop=destination,
+                next_hop=next_hop,
             )
         )
         if not referred_by:
@@ -520,7 +524,7 @@ class Phone:
             output = queue.popleft()
             if isinstance(output, Send):
                 if self._spec.trace:
-                    self._trace("out", output.data, output.destination)
+                    self._trace("out", output.data, output.destination.address)
                 self._counts["sip_sent"] += 1
                 if not self._transmit(output.data, output.destination):
                     more = self._stack.unreachable(output.data, output.destination, self.now)

@@ -1,4 +1,4 @@
-"""From the SIP URI of a target to the address its INVITE goes to, without ever blocking the loop.
+"""From a hop to the addresses it means, without ever blocking the loop.
 
 A numeric host is its own answer.  A name is looked up in a short-lived thread, because getaddrinfo
 has no other way; the loop learns the end of it through an eventfd.  (RFC 3263's NAPTR and SRV are
@@ -8,67 +8,22 @@ not asked: a name means its A record.)
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from .sip.uri import SipUri, UriError
-from .stack import StackRefusal
+from .stack import Address, Hop
 
-__all__ = ["Resolved", "Resolver", "Target", "is_ipv4", "parse_target"]
+__all__ = ["Resolved", "Resolver"]
 
 _THREADS = 8
 """Look-ups at the same time; a dead name server holds each for half a minute."""
 
-Resolved: TypeAlias = Callable[[str | None, str], None]
-"""Told the numeric host, or None and why there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is dialled: the request URI, and where to send to."""
-
-    request_uri: str
-    host: str
-    port: int
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether there is nothing to look up."""
-        return is_ipv4(self.host)
-
-
-@lru_cache(maxsize=256)
-def is_ipv4(host: str) -> bool:
-    """Whether ``host`` is a numeric IPv4 address, and no name that sendto would look up."""
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def parse_target(text: str) -> Target:
-    """Read the SIP URI of a call.  Raises StackRefusal (``bad_uri``)."""
-    try:
-        uri = SipUri.parse(text)
-    except UriError as error:
-        raise StackRefusal("bad_uri", str(error)) from None
-    transport = (uri.params.get("transport") or "udp").lower()
-    if uri.scheme != "sip" or transport != "udp":
-        wanted = "TLS (sips:)" if uri.scheme != "sip" else f"transport {transport}"
-        raise StackRefusal("bad_uri", f"{text}: {wanted} is not supported, only UDP is")
-    # §19.1.1: maddr stands in for the host.
-    host = uri.params.get("maddr") or uri.host
-    if ":" in host or host.startswith("["):
-        raise StackRefusal("bad_uri", f"{text}: IPv6 is not supported yet")
-    return Target(str(uri.without_headers()), host, uri.address[1])
+Resolved: TypeAlias = Callable[[Sequence[Address], str], None]
+"""Told the addresses, best first, or none and why there is none."""
 
 
 class Resolver:
@@ -76,7 +31,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._waiting: dict[str, list[Resolved]] = {}
+        self._waiting: dict[str, list[tuple[Hop, Resolved]]] = {}
         """Who waits for a name: one look-up serves all."""
         self._queue: deque[str] = deque()
         self._running = 0
@@ -86,12 +41,12 @@ class Resolver:
         self._lock = threading.Lock()
         self._closed = False
 
-    def start(self, host: str, resolved: Resolved) -> None:
-        """Call ``resolved`` from `collect` once the name is known."""
-        waiting = self._waiting.setdefault(host, [])
-        waiting.append(resolved)
+    def start(self, hop: Hop, resolved: Resolved) -> None:
+        """Call ``resolved`` from `collect` once the addresses of ``hop`` are known."""
+        waiting = self._waiting.setdefault(hop.host, [])
+        waiting.append((hop, resolved))
         if len(waiting) == 1:
-            self._queue.append(host)
+            self._queue.append(hop.host)
             self._fill()
 
     def collect(self) -> None:
@@ -102,8 +57,8 @@ class Resolver:
             host, address, why = self._finished.popleft()
             self._running -= 1
             self._fill()
-            for resolved in self._waiting.pop(host, ()):
-                resolved(address, why)
+            for hop, resolved in self._waiting.pop(host, ()):
+                resolved([] if address is None else [(address, hop.address[1])], why)
 
     def close(self) -> None:
         """Nobody is told any more; threads that still look something up end by themselves."""

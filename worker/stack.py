@@ -3,7 +3,7 @@
 The rest of the worker sees only this module: commands go in as method calls, what happened comes
 out as the outputs below.  A stack has no socket, clock, thread or logging inside; the poll loop
 of the worker sends what it returns and tells it the time.  All times are seconds on the
-monotonic clock, all addresses are ``(host, port)`` with a numeric host.
+monotonic clock.  Hosts may be names where a `Hop` says so: the loop resolves them (RFC 3263).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ..protocol.events import (
     Address,
@@ -34,6 +34,7 @@ from ..protocol.events import (
 )
 
 __all__ = [
+    "DEFAULT_PORT",
     "Address",
     "Answered",
     "CallEnded",
@@ -45,6 +46,7 @@ __all__ = [
     "Credentials",
     "DtmfReceived",
     "Held",
+    "Hop",
     "IncomingCall",
     "Media",
     "MediaPlan",
@@ -60,11 +62,40 @@ __all__ = [
     "Stack",
     "StackConfig",
     "StackRefusal",
+    "Target",
     "TransferFailed",
     "Transferred",
+    "Transport",
     "TurnedAway",
     "Unregistered",
 ]
+
+DEFAULT_PORT = 5060
+
+Transport: TypeAlias = Literal["udp", "tcp"]
+
+
+class Hop(NamedTuple):
+    """Where a message is to go, or where one came from."""
+
+    host: str
+    """Numeric, IPv6 without brackets; for a message to be sent it may be a name."""
+    port: int | None
+    """None, with a name only: RFC 3263 decides, by SRV records and else DEFAULT_PORT."""
+    transport: Transport = "udp"
+    connection: int = 0
+    """TCP: the number of the connection it came on.  A message to be sent goes back on it while it
+    lasts, and after that, or with 0, on whichever leads to host and port."""
+
+    @property
+    def address(self) -> Address:
+        """Host and port, the default port where there is none."""
+        return self.host, self.port or DEFAULT_PORT
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the transport repeats what gets lost (RFC 3261 §17)."""
+        return self.transport != "udp"
 
 
 class StackRefusal(Exception):
@@ -109,6 +140,8 @@ class StackConfig:
     """Host written into Via, Contact and SDP: the bound address, or the advertised one."""
     port: int
     """Port written into Via and Contact."""
+    transport: Transport = "udp"
+    """What our requests go by where neither target nor Route says ``;transport=``."""
     display_name: str = ""
     user_agent: str = "sipherd"
     match_user: bool = False
@@ -144,10 +177,22 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One datagram to put on the wire, now."""
+    """One message to put on the wire, now."""
 
     data: bytes
-    destination: Address
+    destination: Hop
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is dialled, and the way there."""
+
+    request_uri: str
+    hop: Hop
+    routes: tuple[str, ...] = ()
+    """Values of the Route headers, the outbound proxy."""
+    headers: str = ""
+    """What followed the question mark in its URI, as written (``Replaces=…``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,11 +286,14 @@ class Stack(Protocol):
     def counters(self) -> Mapping[str, int]:
         """Running totals by name: ``sip_malformed``, ``sip_retransmitted``, ``sip_duplicate`` …"""
 
-    def receive(self, data: bytes, source: Address, now: float) -> list[Output]:
-        """Take one datagram from the wire.  Never raises, whatever the bytes are."""
+    def receive(self, data: bytes, source: Hop, now: float) -> list[Output]:
+        """Take one message from the wire.  Never raises, whatever the bytes are."""
 
-    def unreachable(self, data: bytes, destination: Address, now: float) -> list[Output]:
-        """An ICMP error came back for the datagram ``data`` (perhaps truncated)."""
+    def unreachable(self, data: bytes, destination: Hop, now: float) -> list[Output]:
+        """The message ``data`` (perhaps truncated) could not be delivered to ``destination``.
+
+        An ICMP error, a refused or broken connection, a name that does not resolve.
+        """
 
     def tick(self, now: float) -> list[Output]:
         """Run every timer that is due."""
@@ -253,20 +301,19 @@ class Stack(Protocol):
     def next_timer(self) -> float | None:
         """When ``tick`` is wanted next, or None."""
 
+    def read_target(self, text: str, *, direct: bool = False) -> Target:
+        """The SIP URI of a call, and the way there; ``direct`` leaves the outbound proxy out.
+
+        Raises StackRefusal (``bad_uri``).
+        """
+
     def call(
-        self,
-        call: str,
-        target: str,
-        destination: Address,
-        media: Media,
-        now: float,
-        *,
-        referred_by: str = "",
+        self, call: str, target: Target, media: Media, now: float, *, referred_by: str = ""
     ) -> list[Output]:
-        """Send an INVITE for the SIP URI ``target`` to ``destination``.
+        """Send an INVITE.
 
         ``referred_by`` is the call whose peer asked for it (CallWanted).
-        Raises StackRefusal (``bad_uri``, ``draining``).
+        Raises StackRefusal (``draining``, ``duplicate_call``).
         """
 
     def ring(self, call: str, now: float, *, code: int = 180) -> list[Output]:

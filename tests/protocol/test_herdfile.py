@@ -27,6 +27,7 @@ phones:
     advertise: pbx.example.org:5070
     port: 5070
     on_incoming: {answer_after: 0.5s, hang_up_after: 2m}
+    transport: tcp
     media: none
     max_calls: 7
     ring_timeout: 200ms
@@ -79,6 +80,7 @@ def test_everything_a_file_can_say() -> None:
         advertise="pbx.example.org:5070",
         port=5070,
         on_incoming=OnIncoming(answer_after=0.5, hang_up_after=120.0),
+        transport="tcp",
         media="none",
         max_calls=7,
         ring_timeout=0.2,
@@ -223,6 +225,7 @@ def test_the_value_of_a_variable_is_not_shown() -> None:
         (f"{{name: a, port: {'9' * 5000}}}", ".port: '99999"),
         ("{name: a, trace: 1}", ".trace: '1': expected true or false"),
         ("{name: a, trace: 'yes'}", ".trace: 'yes': expected true or false, without quotes"),
+        ("{name: a, transport: tls}", ".transport: 'tls': expected udp or tcp"),
         ("{name: a, media: video}", ".media: 'video': expected audio or none"),
         ("{name: a, max_calls: 0}", ".max_calls: '0': expected 1 or more"),
         ("{name: a, queue: -1}", ".queue: '-1': expected 0 or more"),

@@ -44,6 +44,7 @@ def test_call_limit(settings: dict[str, Any], limit: int | None) -> None:
         ({"address": "::"}, "address '::': IPv6 is not supported yet"),
         ({"address": "0.0.0.0"}, "needs advertise"),
         ({"advertise": "a:b"}, "advertise 'a:b': expected a port"),
+        ({"transport": "tls"}, "transport 'tls': expected udp or tcp"),
         ({"media": "video"}, "media 'video': expected audio or none"),
         ({"codecs": ("G729",)}, "codecs .*: expected one or more of PCMU, PCMA"),
         ({"codecs": ()}, "codecs .*: expected one or more"),

@@ -44,7 +44,7 @@ from sipherd.worker.phone import Phone, stack_config
 from sipherd.worker.resolve import Resolved
 from sipherd.worker.rtp_ports import NoRtpPort, RtpLease
 from sipherd.worker.sip.engine import Engine
-from sipherd.worker.stack import Address
+from sipherd.worker.stack import Address, Hop
 
 B = TypeVar("B")
 A: Address = ("192.0.2.1", 5060)
@@ -68,7 +68,7 @@ class Wire:
             data, source, destination = self.flying.popleft()
             self.passed.append(data)
             if destination in self.desks and not self.drop(data):
-                self.desks[destination].phone.datagram(data, source, self.now)
+                self.desks[destination].phone.receive(data, Hop(*source), self.now)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, from timer to timer."""
@@ -111,7 +111,8 @@ class Desk:
         self.address = address
         self.ports = Ports(pairs)
         self.told: list[tuple[Any, int]] = []
-        self.lookups: list[tuple[str, Resolved]] = []
+        self.lookups: list[tuple[Hop, Resolved]] = []
+        self.names: dict[str, str] = {}
         self.unreachable: set[Address] = set()
         self.counts: Counter[str] = Counter()
         self._id = 0
@@ -129,13 +130,15 @@ class Desk:
             ports=self.ports,
             transmit=self._transmit,
             tell=lambda body, reply_to: self.told.append((body, reply_to)),
-            resolve=lambda host, resolved: self.lookups.append((host, resolved)),
+            resolve=lambda hop, resolved: self.lookups.append((hop, resolved)),
             counts=self.counts,
             now=wire.now,
         )
         wire.desks[address] = self
 
-    def _transmit(self, data: bytes, destination: Address) -> bool:
+    def _transmit(self, data: bytes, hop: Hop) -> bool:
+        host, port = hop.address
+        destination = (self.names.get(host, host), port)
         if destination in self.unreachable:
             return False
         self.wire.flying.append((data, self.address, destination))
@@ -237,13 +240,13 @@ def test_the_message_of_a_placed_call_precedes_its_end(wire: Wire, alice: Desk) 
 
 def test_icmp(wire: Wire, alice: Desk) -> None:
     alice.call(NOBODY)
-    alice.phone.unreachable(wire.passed[0], ("192.0.2.99", 5060), wire.now)
+    alice.phone.unreachable(wire.passed[0], Hop("192.0.2.99", 5060), wire.now)
     assert alice.ended().cause == "unreachable"
 
 
 @pytest.mark.parametrize(
     "target",
-    ["nonsense", "sip:x@192.0.2.2;transport=tcp", "sips:x@192.0.2.2", "sip:x@[2001:db8::1]"],
+    ["nonsense", "sip:x@192.0.2.2;transport=tls", "sips:x@192.0.2.2", "sip:x@[2001:db8:1]"],
 )
 def test_a_target_that_cannot_be_called(alice: Desk, target: str) -> None:
     assert alice.call(target).reason == "bad_uri"
@@ -285,9 +288,10 @@ def test_no_port_left_for_an_outgoing_call(wire: Wire) -> None:
 def test_a_name_is_looked_up(wire: Wire, alice: Desk) -> None:
     bob = answering(wire)
     assert alice.call("sip:x@bob.example:5062") is None
-    (host, resolved) = alice.lookups[0]
-    assert host == "bob.example"
-    alice.phone.resolved(lambda: resolved("192.0.2.2", ""), wire.now)
+    (hop, resolved) = alice.lookups[0]
+    assert hop == Hop("bob.example", 5062)
+    alice.names["bob.example"] = "192.0.2.2"
+    alice.phone.resolved(lambda: resolved([B_], ""), wire.now)
     assert alice.reply(1) == Done()
     wire.settle()
     assert bob.heard(Confirmed)
@@ -297,7 +301,7 @@ def test_a_name_is_looked_up(wire: Wire, alice: Desk) -> None:
 
 def test_a_name_that_does_not_resolve(wire: Wire, alice: Desk) -> None:
     alice.call("sip:x@bob.example")
-    alice.phone.resolved(lambda: alice.lookups[0][1](None, "Name or service not known"), wire.now)
+    alice.phone.resolved(lambda: alice.lookups[0][1]([], "Name or service not known"), wire.now)
     refused = alice.reply(1)
     assert refused.reason == "unresolved"
     assert refused.message == 'host "bob.example" does not resolve: Name or service not known'
@@ -308,7 +312,7 @@ def test_hung_up_while_its_name_is_looked_up(wire: Wire, alice: Desk) -> None:
     alice.call("sip:x@bob.example")
     assert alice.run(HangUpCall(call="c1")) == Done()
     assert alice.reply(1).reason == "cancelled"
-    alice.phone.resolved(lambda: alice.lookups[0][1]("192.0.2.2", ""), wire.now)
+    alice.phone.resolved(lambda: alice.lookups[0][1]([B_], ""), wire.now)
     assert alice.events() == []
 
 
@@ -619,7 +623,7 @@ def test_an_orphan_does_not_wait_for_long(wire: Wire, alice: Desk) -> None:
 
 def test_counters_at_most_once_a_second_and_only_when_they_changed(wire: Wire, alice: Desk) -> None:
     for _ in range(100):
-        alice.phone.datagram(b"noise", B_, wire.now)
+        alice.phone.receive(b"noise", Hop(*B_), wire.now)
         wire.advance(0.02)
     assert len(alice.heard(Counters)) == 1
     wire.advance(60)
@@ -657,8 +661,10 @@ def test_trace(wire: Wire) -> None:
 
 def test_trace_of_anything(wire: Wire) -> None:
     alice = Desk(wire, A, trace=True)
-    alice.phone.datagram(b"\xff\x00\x1b" + b"y" * 60000, B_, wire.now)
-    alice.phone.datagram(b"OPTIONS x SIP/2.0\r\ni:  short \r\ncseq:9 OPTIONS\r\n", B_, wire.now)
+    alice.phone.receive(b"\xff\x00\x1b" + b"y" * 60000, Hop(*B_), wire.now)
+    alice.phone.receive(
+        b"OPTIONS x SIP/2.0\r\ni:  short \r\ncseq:9 OPTIONS\r\n", Hop(*B_), wire.now
+    )
     noise, short = alice.heard(SipTrace)[0], alice.heard(SipTrace)[1]
     assert noise.first_line.startswith("\ufffd\ufffd\ufffdyyy")
     assert len(noise.first_line) <= 200
@@ -685,7 +691,7 @@ def test_a_fault_of_the_engine_is_logged(
         raise ZeroDivisionError
 
     monkeypatch.setattr(alice.stack, "_receive", broken)
-    alice.phone.datagram(b"OPTIONS", B_, wire.now)
+    alice.phone.receive(b"OPTIONS", Hop(*B_), wire.now)
     (line,) = alice.heard(LogLine)
     assert "ZeroDivisionError" in str(line.fields["traceback"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...protocol.events import EndCause
-from ..stack import Address, Answered, Confirmed, IncomingCall, Media, StackRefusal
+from ..stack import Answered, Confirmed, Hop, IncomingCall, Media, StackRefusal
 from . import sdp
 from .context import ALLOW
 from .dialog import Dialog
@@ -29,7 +29,7 @@ class CalleeLeg(Leg):
         key: str,
         transaction: ServerTransaction,
         offered: sdp.Description | None,
-        source: Address,
+        source: Hop,
     ) -> None:
         """``offered`` is None for a late offer.  Raises Malformed."""
         request = transaction.request
@@ -56,7 +56,7 @@ class CalleeLeg(Leg):
                 from_display=readable(request.from_.display),
                 to_uri=readable(request.to.uri),
                 request_uri=readable(request.uri),
-                source=self._source,
+                source=self._source.address,
             )
         )
         limit, code = ctx.config.ring_timeout, 480
@@ -126,7 +126,8 @@ class CalleeLeg(Leg):
     # Ringing
 
     def _send_provisional(self, code: int) -> None:
-        extra = (("Contact", self._ctx.contact), ("Allow", ALLOW))
+        contact = self._ctx.contact_by(self._transaction.destination.transport)
+        extra = (("Contact", contact), ("Allow", ALLOW))
         self._registry.respond(self._transaction, code, extra=extra)
 
     def _on_ring_again(self) -> None:

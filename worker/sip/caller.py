@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ...protocol.events import CancelOutcome, EndCause
-from ..stack import Address, Answered, CancelResolved, Media, Progress, StackRefusal
+from ..stack import Answered, CancelResolved, Hop, Media, Progress, StackRefusal, Target
 from . import sdp
 from .context import ALLOW
 from .dialog import Dialog
@@ -24,7 +24,6 @@ from .leg import Bye, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Message, readable
 from .timers import Timer
 from .transactions import ClientTransaction
-from .uri import SipUri
 
 __all__ = ["CallerLeg"]
 
@@ -41,7 +40,7 @@ class _CancelUser:
     Its response says nothing: only the final response of the INVITE decides (§9.1).
     """
 
-    def on_response(self, response: Message, source: Address) -> None:
+    def on_response(self, response: Message, source: Hop) -> None:
         """200 or 481: the INVITE's own final response, or 64·T1, decides."""
 
     def on_timeout(self) -> None:
@@ -54,16 +53,14 @@ class _CancelUser:
 class CallerLeg(Leg):
     """A call that this phone made."""
 
-    def __init__(
-        self, registry: Registry, key: str, target: SipUri, destination: Address, media: Media
-    ) -> None:
+    def __init__(self, registry: Registry, key: str, target: Target, media: Media) -> None:
         ctx = registry.ctx
         call_id, tag = f"{ctx.token()}@{ctx.config.host}", ctx.token()
         super().__init__(registry, key, call_id, tag, LegState.CALLING)
         self.media = media
-        self._destination = destination
+        self._destination = target.hop
         self._version = 1
-        uri = str(target.without_headers())
+        uri = target.request_uri
         self._invite = ctx.request(
             "INVITE",
             uri,
@@ -71,7 +68,13 @@ class CallerLeg(Leg):
             to=f"<{uri}>",
             call_id=call_id,
             cseq=1,
-            extra=(("Contact", ctx.contact), ("Allow", ALLOW), ("Supported", "")),
+            transport=target.hop.transport,
+            routes=target.routes,
+            extra=(
+                ("Contact", ctx.contact_by(target.hop.transport)),
+                ("Allow", ALLOW),
+                ("Supported", ""),
+            ),
             content=sdp.offer(media, self._session, self._version),
         )
         self._transaction: ClientTransaction | None = None
@@ -82,7 +85,7 @@ class CallerLeg(Leg):
         self._reported: set[int] = set()
         self._early: dict[str, sdp.Description] = {}
         """Descriptions seen in 1xx, by To tag."""
-        self._acks: dict[str, tuple[bytes, Address]] = {}
+        self._acks: dict[str, tuple[bytes, Hop]] = {}
         """The ACK sent for each To tag: one per fork of the INVITE that was answered."""
 
     def start(self) -> None:
@@ -166,7 +169,7 @@ class CallerLeg(Leg):
 
     # The INVITE's transaction (ClientUser)
 
-    def on_response(self, response: Message, source: Address) -> None:
+    def on_response(self, response: Message, source: Hop) -> None:
         """A 1xx, any 2xx, or the first 3xx-6xx to the INVITE."""
         if 200 <= response.code < 300:
             self._receive_2xx(response, source)
@@ -217,7 +220,7 @@ class CallerLeg(Leg):
             self._resolve("already_ended", code)
             self.end("rejected", "remote", code, response.reason)
 
-    def _receive_2xx(self, response: Message, source: Address) -> None:
+    def _receive_2xx(self, response: Message, source: Hop) -> None:
         tag = response.to.tag
         known = self._acks.get(tag)
         if known is not None:  # our ACK was lost (§13.2.2.4)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from ..stack import Address, Output, Send, StackConfig
+from ..stack import DEFAULT_PORT, Hop, Output, Send, StackConfig, Transport
 from .message import Malformed, Message, Via
 from .timers import Timer, Timers
-from .uri import DEFAULT_PORT, SipUri, bracket, quote
+from .uri import SipUri, bracket, quote
 
 __all__ = ["ACCEPT", "ALLOW", "Context"]
 
@@ -33,8 +33,8 @@ class Context:
         host = bracket(config.host)
         self._sent_by = f"{host}:{config.port}"
         self._us = config.host.lower(), config.port
-        self.contact = f"<{SipUri(config.host, config.user, config.port)}>"
-        """Value of our Contact header."""
+        self.contact = self.contact_by(config.transport)
+        """Value of our Contact header, where nothing asks for another transport."""
         display = f"{quote(config.display_name)} " if config.display_name else ""
         self.identity = f"{display}<{SipUri(config.host, config.user)}>"
         """Value of our From header in a call of ours, without tag."""
@@ -43,8 +43,13 @@ class Context:
         """Report ``output`` to the worker."""
         self.outputs.append(output)
 
-    def send(self, data: bytes, destination: Address) -> None:
-        """Put a datagram on the wire."""
+    def contact_by(self, transport: Transport) -> str:
+        """Value of our Contact header for a peer that is to reach us by ``transport``."""
+        params = {} if transport == "udp" else {"transport": transport}
+        return f"<{SipUri(self.config.host, self.config.user, self.config.port, params)}>"
+
+    def send(self, data: bytes, destination: Hop) -> None:
+        """Put a message on the wire."""
         self.outputs.append(Send(data, destination))
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
@@ -55,9 +60,10 @@ class Context:
         """One more of ``name``."""
         self.counters[name] += 1
 
-    def new_via(self) -> str:
+    def new_via(self, transport: Transport) -> str:
         """A Via of ours with a fresh branch; ``rport`` as RFC 3581 asks."""
-        return f"SIP/2.0/UDP {self._sent_by};branch=z9hG4bK{self.token()};rport"
+        written = f"SIP/2.0/{transport.upper()} {self._sent_by}"
+        return f"{written};branch=z9hG4bK{self.token()};rport"
 
     def is_ours(self, via: Via) -> bool:
         """Whether a response's top Via is one that we wrote (§18.1.2)."""
@@ -73,14 +79,18 @@ class Context:
         to: str,
         call_id: str,
         cseq: int,
+        transport: Transport | None = None,
         via: str = "",
         routes: tuple[str, ...] = (),
         extra: tuple[tuple[str, str], ...] = (),
         content: bytes = b"",
     ) -> Message:
-        """A request of ours; ``via`` is given where a branch is used again (CANCEL)."""
+        """A request of ours, by ``transport`` (None: the phone's own).
+
+        ``via`` is given where a branch is used again (CANCEL).
+        """
         headers = [
-            ("Via", via or self.new_via()),
+            ("Via", via or self.new_via(transport or self.config.transport)),
             *(("Route", route) for route in routes),
             ("Max-Forwards", "70"),
             ("From", from_),

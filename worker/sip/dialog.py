@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..stack import Address
+from ..stack import Hop
 from .context import Context
 from .message import Malformed, Message
-from .uri import NameAddr, SipUri, UriError, is_numeric
+from .uri import NameAddr, SipUri, UriError
 
 __all__ = ["Dialog"]
 
@@ -37,7 +37,7 @@ class Dialog:
         remote_cseq: int | None,
         target: str,
         routes: tuple[str, ...],
-        peer: Address,
+        peer: Hop,
     ) -> None:
         self.call_id = call_id
         self.local = local
@@ -56,7 +56,7 @@ class Dialog:
         """Where the peer's last message came from."""
 
     @classmethod
-    def as_caller(cls, invite: Message, response: Message, source: Address) -> Dialog:
+    def as_caller(cls, invite: Message, response: Message, source: Hop) -> Dialog:
         """From a 2xx to our ``invite`` (§12.1.2)."""
         try:
             # A 2xx must have a Contact (§12.1.1); without, what we called is the best guess.
@@ -77,7 +77,7 @@ class Dialog:
         )
 
     @classmethod
-    def as_callee(cls, invite: Message, tag: str, source: Address) -> Dialog:
+    def as_callee(cls, invite: Message, tag: str, source: Hop) -> Dialog:
         """From an ``invite`` that we answer with ``tag`` (§12.1.1).  Raises Malformed."""
         if invite.contact is None:
             raise Malformed("INVITE without Contact", invite)
@@ -133,25 +133,29 @@ class Dialog:
             to=self.remote,
             call_id=self.call_id,
             cseq=cseq,
+            transport=self.next_hop().transport,
             routes=routes,
             extra=extra,
             content=content,
         )
 
-    def next_hop(self) -> Address:
-        """Where our next request in the dialog goes to.
+    def next_hop(self) -> Hop:
+        """Where our next request in the dialog goes to: the first Route or else the remote target.
 
-        The first Route or else the remote target, if its host is an address.  A name would have
-        to be resolved (RFC 3263); until there is a resolver, the peer's own address stands in.
+        By the transport it names, else by that of the peer's messages (who calls by TCP and leaves
+        it out of the Contact means TCP, whatever §19.1.2 says).  What cannot be read, or names a
+        transport that we do not have, is replaced by where the peer's last message came from.
         """
-        hop = self._first_hop()
-        return hop.address if is_numeric(hop.host) else self.peer
+        try:
+            return self._first_hop().hop(self.peer.transport)
+        except UriError:
+            return self.peer
 
     def _first_hop(self) -> SipUri:
         if self.routes:
             try:
                 return SipUri.parse(NameAddr.parse(self.routes[0]).uri)
             except UriError:
-                # Read as a loose router with a name: its Route is kept, the peer gets it.
-                return SipUri("unreadable.invalid", params={"lr": None})
+                # Read as a loose router: its Route is kept, the peer gets it.
+                return SipUri("unreadable.invalid", params={"lr": None, "transport": "unknown"})
         return SipUri.parse(self.target)

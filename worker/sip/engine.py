@@ -1,4 +1,4 @@
-"""The user agent core: datagrams and commands in, datagrams and events out (RFC 3261 §8-§15)."""
+"""The user agent core: messages and commands in, messages and events out (RFC 3261 §8-§15)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ...protocol.events import EndCause, TurnedAway
-from ..stack import Address, Media, Output, Stack, StackConfig, StackRefusal
+from ..stack import DEFAULT_PORT, Hop, Media, Output, Stack, StackConfig, StackRefusal, Target
 from . import admission, sdp
 from .callee import CalleeLeg
 from .caller import CallerLeg
@@ -17,7 +17,7 @@ from .context import ACCEPT, ALLOW, Context
 from .leg import Leg
 from .message import Malformed, Message, Via, parse, readable
 from .transactions import ServerInvite, ServerTransaction, Transactions
-from .uri import DEFAULT_PORT, SipUri, UriError, split_commas
+from .uri import SipUri, UriError, split_commas
 
 __all__ = ["Engine"]
 
@@ -31,7 +31,7 @@ def _random_token() -> str:
 
 
 class Engine:
-    """One SIP user agent over UDP; implements `sipherd.worker.stack.Stack`.
+    """One SIP user agent; implements `sipherd.worker.stack.Stack`.
 
     ``token`` makes the unique part of Call-IDs, branches and tags.
     """
@@ -68,8 +68,8 @@ class Engine:
 
     # The wire
 
-    def receive(self, data: bytes, source: Address, now: float) -> list[Output]:
-        """Take one datagram.  Never raises, whatever the bytes are."""
+    def receive(self, data: bytes, source: Hop, now: float) -> list[Output]:
+        """Take one message.  Never raises, whatever the bytes are."""
         self.ctx.now = now
         if not data.strip(b"\r\n\0\t "):
             self.ctx.count("sip_keepalive")  # RFC 5626 §3.5.1 and its relatives
@@ -80,8 +80,8 @@ class Engine:
             self._note_error()
         return self._take_outputs()
 
-    def unreachable(self, data: bytes, destination: Address, now: float) -> list[Output]:
-        """An ICMP error for ``data`` (perhaps truncated) that was sent to ``destination``.
+    def unreachable(self, data: bytes, destination: Hop, now: float) -> list[Output]:
+        """``data`` (perhaps truncated) could not be delivered to ``destination``.
 
         Ends the client transaction of that request, if it still waits there; else nothing.
         """
@@ -94,29 +94,28 @@ class Engine:
 
     # Commands
 
+    def read_target(self, text: str, *, direct: bool = False) -> Target:
+        """The SIP URI of a call, and the way there.  Raises StackRefusal (``bad_uri``)."""
+        proxy = "" if direct else self.ctx.config.proxy
+        try:
+            uri = SipUri.parse(text)
+            first = SipUri.parse(f"sip:{proxy};lr") if proxy else uri
+            hop = first.hop(self.ctx.config.transport)
+        except UriError as error:
+            raise StackRefusal("bad_uri", f"{text}: {error}") from None
+        routes = (f"<{first}>",) if proxy else ()
+        return Target(str(uri.without_headers()), hop, routes, uri.headers)
+
     def call(
-        self,
-        call: str,
-        target: str,
-        destination: Address,
-        media: Media,
-        now: float,
-        *,
-        referred_by: str = "",
+        self, call: str, target: Target, media: Media, now: float, *, referred_by: str = ""
     ) -> list[Output]:
-        """Send an INVITE for ``target``.  Raises StackRefusal."""
+        """Send an INVITE to ``target``.  Raises StackRefusal."""
         if self._draining:
             raise StackRefusal("draining", "the phone is being stopped")
         if call in self._legs:
             raise StackRefusal("duplicate_call", f"there is a call {call} already")
-        try:
-            uri = SipUri.parse(target)
-        except UriError as error:
-            raise StackRefusal("bad_uri", str(error)) from None
-        if uri.scheme != "sip":
-            raise StackRefusal("bad_uri", f"{target}: sips needs TLS, which we do not have")
         self.ctx.now = now
-        leg = CallerLeg(self, call, uri, destination, media)
+        leg = CallerLeg(self, call, target, media)
         self._add(leg)
         leg.start()
         return self._take_outputs()
@@ -274,7 +273,7 @@ class Engine:
 
     # Inside: datagrams
 
-    def _receive(self, data: bytes, source: Address) -> None:
+    def _receive(self, data: bytes, source: Hop) -> None:
         try:
             message = parse(data)
             if message.is_request:
@@ -285,7 +284,7 @@ class Engine:
             self.ctx.count("sip_malformed")
             self._refuse_malformed(fault, source)
 
-    def _receive_response(self, response: Message, source: Address) -> None:
+    def _receive_response(self, response: Message, source: Hop) -> None:
         # §8.1.3.3: a response with a second Via was not meant for us.
         if len(response.headers.values("Via")) != 1:
             raise Malformed("a response must have one Via")
@@ -297,8 +296,8 @@ class Engine:
             return
         transaction.receive(response, source)
 
-    def _receive_request(self, request: Message, source: Address) -> None:
-        destination = _reply_address(request.via, source)
+    def _receive_request(self, request: Message, source: Hop) -> None:
+        destination = _reply_hop(request.via, source)
         method = request.method
         transaction = self.transactions.find_server(request, "INVITE" if method == "ACK" else "")
         if method == "ACK":
@@ -324,7 +323,7 @@ class Engine:
                 self.respond(transaction, 500)
 
     def _receive_ack(
-        self, ack: Message, source: Address, transaction: ServerTransaction | None
+        self, ack: Message, source: Hop, transaction: ServerTransaction | None
     ) -> None:
         admission.check_form(ack)
         # The ACK to a 3xx-6xx belongs to the INVITE's transaction; the ACK to a 2xx to the call,
@@ -349,7 +348,7 @@ class Engine:
         if invite.on_cancel is not None:  # else the final response was sent before
             invite.on_cancel(transaction.request)
 
-    def _serve(self, transaction: ServerTransaction, source: Address) -> None:
+    def _serve(self, transaction: ServerTransaction, source: Hop) -> None:
         """Any new request but ACK and CANCEL."""
         request = transaction.request
         refusal = admission.inspect(request, self.ctx.config)
@@ -370,7 +369,7 @@ class Engine:
         else:  # BYE without a To tag
             self.respond(transaction, 481)
 
-    def _receive_invite(self, transaction: ServerTransaction, source: Address) -> None:
+    def _receive_invite(self, transaction: ServerTransaction, source: Hop) -> None:
         refusal = self._unavailable()
         if refusal:
             self.respond(transaction, refusal)
@@ -382,7 +381,7 @@ class Engine:
                         code=486,
                         sip_call_id=readable(transaction.request.call_id),
                         from_uri=readable(transaction.request.from_.uri),
-                        source=source,
+                        source=source.address,
                     )
                 )
             return
@@ -417,7 +416,7 @@ class Engine:
             return 503
         return 486 if limit is not None and len(self._legs) >= limit else 0
 
-    def _refuse_malformed(self, fault: Malformed, source: Address) -> None:
+    def _refuse_malformed(self, fault: Malformed, source: Hop) -> None:
         """Answer a request that cannot be read, if it can be answered; forget it at once.
 
         Stateless (§8.2.7): a copy of the request gets a reply of its own.
@@ -425,7 +424,7 @@ class Engine:
         request = fault.message
         if request is None or not admission.answerable(request):
             return
-        destination = _reply_address(request.via, source)
+        destination = _reply_hop(request.via, source)
         _stamp_via(request, source)
         phrase = " ".join(str(fault).split()) if fault.code == 400 else ""
         response = self.ctx.response(
@@ -433,7 +432,7 @@ class Engine:
         )
         self.ctx.send(response.encode(), destination)
 
-    def _unreachable(self, data: bytes, destination: Address) -> None:
+    def _unreachable(self, data: bytes, destination: Hop) -> None:
         method, branch = _sent_request(data)
         transaction = self.transactions.find_client(branch, method)
         if transaction is not None and transaction.destination == destination:
@@ -445,22 +444,25 @@ if TYPE_CHECKING:
     _implements: type[Stack] = Engine  # the type checker compares every member
 
 
-def _reply_address(via: Via, source: Address) -> Address:
-    """Where responses to a request from ``source`` go (§18.2.2, RFC 3581 §4)."""
-    if "rport" in via.params:
+def _reply_hop(via: Via, source: Hop) -> Hop:
+    """Where responses to a request from ``source`` go (§18.2.2, RFC 3581 §4).
+
+    Over TCP they go back on its connection; should that be gone, to the sent-by port.
+    """
+    if "rport" in via.params and not source.reliable:
         return source
-    return source[0], via.port or DEFAULT_PORT
+    return source._replace(port=via.port or DEFAULT_PORT)
 
 
-def _stamp_via(request: Message, source: Address) -> None:
+def _stamp_via(request: Message, source: Hop) -> None:
     """Write ``received`` and ``rport`` into the top Via of ``request`` (§18.2.1, RFC 3581 §4)."""
     via = request.via
     rport = "rport" in via.params
-    if not rport and via.host == source[0]:
+    if not rport and via.host == source.host:
         return
-    params = via.params | {"received": source[0]}
+    params = via.params | {"received": source.host}
     if rport:
-        params["rport"] = str(source[1])
+        params["rport"] = str(source.port)
     stamped = str(Via(via.transport, via.host, via.port, params))
     rest = split_commas(request.headers["Via"])[1:]
     request.headers.replace_first("Via", ", ".join([stamped, *rest]))

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
 from ...protocol.events import EndCause
-from ..stack import Address, CallEnded, Media, StackRefusal
+from ..stack import CallEnded, Hop, Media, StackRefusal
 from . import sdp
 from .admission import read_offer
 from .context import ACCEPT, ALLOW, Context
@@ -84,7 +84,7 @@ class UnackedAnswer:
         self,
         ctx: Context,
         data: bytes,
-        destination: Address,
+        destination: Hop,
         cseq: int,
         on_timeout: Callable[[], None],
     ) -> None:
@@ -119,7 +119,7 @@ class Bye:
     def __init__(self, on_end: Callable[[bool], None]) -> None:
         self._on_end = on_end
 
-    def on_response(self, response: Message, source: Address) -> None:
+    def on_response(self, response: Message, source: Hop) -> None:
         # Whatever the code, the dialog is over: 481 and 408 say so themselves (§12.2.1.2), and
         # no other answer to a BYE brings it back (§15.1.1).
         if response.code >= 200:
@@ -229,7 +229,7 @@ class Leg:
 
     # Requests within the dialog
 
-    def receive(self, transaction: ServerTransaction, source: Address) -> None:
+    def receive(self, transaction: ServerTransaction, source: Hop) -> None:
         """Take a request with our tags.  Raises Malformed before anything has changed."""
         request = transaction.request
         dialog = self.dialog
@@ -252,7 +252,7 @@ class Leg:
         else:
             self._registry.respond(transaction, 405, extra=(("Allow", ALLOW),))
 
-    def receive_ack(self, request: Message, source: Address) -> None:
+    def receive_ack(self, request: Message, source: Hop) -> None:
         """Take an ACK that belongs to no transaction: to a 2xx of ours."""
         unacked = self._unacked
         if (
@@ -323,7 +323,8 @@ class Leg:
 
     def _accept(self, transaction: ServerTransaction, content: bytes) -> None:
         """Send the 2xx to an INVITE and repeat it until the ACK."""
-        extra = (("Contact", self._ctx.contact), ("Allow", ALLOW), ("Supported", ""))
+        contact = self._ctx.contact_by(transaction.destination.transport)
+        extra = (("Contact", contact), ("Allow", ALLOW), ("Supported", ""))
         data = self._registry.respond(transaction, 200, extra=extra, content=content)
         cseq = transaction.request.cseq.number
         self._unacked = UnackedAnswer(

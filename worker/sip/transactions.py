@@ -1,4 +1,4 @@
-"""Transactions over UDP (RFC 3261 §17, corrected by RFC 6026).
+"""Transactions (RFC 3261 §17, corrected by RFC 6026).
 
 Theory of operation.  A transaction owns one request, its retransmissions and the final response.
 What it learns goes up through a `ClientUser` or, on the server side, by being found with `find`.
@@ -9,6 +9,9 @@ What it learns goes up through a `ClientUser` or, on the server side, by being f
     server INVITE      PROCEEDING ─2xx→ ACCEPTED (Timer L)
                           └─3xx-6xx→ COMPLETED (Timers G, H) ─ACK→ CONFIRMED (Timer I)
     server non-INVITE  TRYING ─1xx→ PROCEEDING ─final→ COMPLETED (Timer J)
+
+Over a reliable transport nothing is sent again (Timers A, E, G) and no copy is waited for (Timers
+D, I, J, K are zero); Timers B, F and H hold there too.
 
 Every path ends in TERMINATED, where the transaction is forgotten.  The 2xx to an INVITE and its
 ACK are not the transaction's matter: the UA core repeats and acknowledges it (§13.2.2.4,
@@ -22,7 +25,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-from ..stack import Address
+from ..stack import Hop
 from .context import Context
 from .message import Message
 from .timers import Timer
@@ -60,14 +63,14 @@ class State(Enum):
 class ClientUser(Protocol):
     """Who sent a request and waits for what becomes of it."""
 
-    def on_response(self, response: Message, source: Address) -> None:
+    def on_response(self, response: Message, source: Hop) -> None:
         """A response that the user has not seen; for INVITE also every copy of a 2xx."""
 
     def on_timeout(self) -> None:
         """Timer B or F: nobody answered."""
 
     def on_unreachable(self) -> None:
-        """ICMP says that nobody is there."""
+        """The request could not be delivered: ICMP error, no connection, no such name."""
 
 
 class ClientTransaction:
@@ -77,7 +80,7 @@ class ClientTransaction:
         self,
         transactions: Transactions,
         request: Message,
-        destination: Address,
+        destination: Hop,
         user: ClientUser,
         state: State,
     ) -> None:
@@ -90,7 +93,9 @@ class ClientTransaction:
         self._ctx = transactions.ctx
         self._interval = self._ctx.config.t1
         self._ctx.send(self._data, destination)
-        self._retransmit = self._ctx.after(self._interval, self._on_retransmit)
+        self._retransmit: Timer | None = None
+        if not destination.reliable:
+            self._retransmit = self._ctx.after(self._interval, self._on_retransmit)
         self._timeout = self._ctx.after(64 * self._ctx.config.t1, self._on_timeout)
 
     @property
@@ -98,12 +103,12 @@ class ClientTransaction:
         """No final response yet."""
         return self.state in (State.CALLING, State.TRYING, State.PROCEEDING)
 
-    def receive(self, response: Message, source: Address) -> None:
+    def receive(self, response: Message, source: Hop) -> None:
         """Take a response that matches this transaction."""
         raise NotImplementedError
 
     def unreachable(self) -> None:
-        """ICMP reported the destination of the request as unreachable (§17.1.4)."""
+        """The request could not be delivered to its destination (§17.1.4)."""
         raise NotImplementedError
 
     def abandon(self, delay: float) -> None:
@@ -130,8 +135,13 @@ class ClientTransaction:
         self._user.on_timeout()
 
     def _stop(self) -> None:
-        self._retransmit.cancel()
+        if self._retransmit is not None:
+            self._retransmit.cancel()
         self._timeout.cancel()
+
+    def _absorb(self, seconds: float) -> None:
+        """Take copies of the response for so long, then terminate: Timers D and K."""
+        self._ctx.after(0.0 if self.destination.reliable else seconds, self.terminate)
 
 
 class ClientInvite(ClientTransaction):
@@ -141,7 +151,7 @@ class ClientInvite(ClientTransaction):
         self,
         transactions: Transactions,
         request: Message,
-        destination: Address,
+        destination: Hop,
         user: ClientUser,
     ) -> None:
         super().__init__(transactions, request, destination, user, State.CALLING)
@@ -152,7 +162,7 @@ class ClientInvite(ClientTransaction):
         self._interval *= 2
         self._retransmit = self._ctx.after(self._interval, self._on_retransmit)
 
-    def receive(self, response: Message, source: Address) -> None:
+    def receive(self, response: Message, source: Hop) -> None:
         code = response.code
         if self.state in (State.CALLING, State.PROCEEDING):
             if self.state is State.CALLING or code >= 200:
@@ -167,7 +177,7 @@ class ClientInvite(ClientTransaction):
                 self._ack = self._acknowledge(response)
                 self._ctx.send(self._ack, self.destination)
                 # Timer D: "at least 32 seconds for unreliable transports", whatever T1 is.
-                self._ctx.after(max(32.0, 64 * self._ctx.config.t1), self.terminate)
+                self._absorb(max(32.0, 64 * self._ctx.config.t1))
             self._user.on_response(response, source)
         elif 200 <= code < 300:
             # In ACCEPTED a copy or a fork.  In COMPLETED it crossed with the failure of another
@@ -205,7 +215,7 @@ class ClientNonInvite(ClientTransaction):
         self,
         transactions: Transactions,
         request: Message,
-        destination: Address,
+        destination: Hop,
         user: ClientUser,
     ) -> None:
         super().__init__(transactions, request, destination, user, State.TRYING)
@@ -216,7 +226,7 @@ class ClientNonInvite(ClientTransaction):
         self._interval = t2 if self.state is State.PROCEEDING else min(2 * self._interval, t2)
         self._retransmit = self._ctx.after(self._interval, self._on_retransmit)
 
-    def receive(self, response: Message, source: Address) -> None:
+    def receive(self, response: Message, source: Hop) -> None:
         if not self.unanswered:
             self._ctx.count("sip_duplicate")
             return
@@ -225,7 +235,7 @@ class ClientNonInvite(ClientTransaction):
         else:
             self._stop()
             self.state = State.COMPLETED
-            self._ctx.after(self._ctx.config.t4, self.terminate)  # Timer K
+            self._absorb(self._ctx.config.t4)  # Timer K
         self._user.on_response(response, source)
 
     def unreachable(self) -> None:
@@ -242,7 +252,7 @@ class ServerTransaction:
         transactions: Transactions,
         key: ServerKey,
         request: Message,
-        destination: Address,
+        destination: Hop,
         state: State,
     ) -> None:
         self.key = key
@@ -284,12 +294,16 @@ class ServerTransaction:
         self._last = data
         self._ctx.send(data, self.destination)
 
+    def _absorb(self, seconds: float) -> None:
+        """Take copies of the request or ACK for so long, then terminate: Timers I and J."""
+        self._ctx.after(0.0 if self.destination.reliable else seconds, self.terminate)
+
 
 class ServerInvite(ServerTransaction):
     """INVITE, callee's side (§17.2.1, RFC 6026 §7.1)."""
 
     def __init__(
-        self, transactions: Transactions, key: ServerKey, request: Message, destination: Address
+        self, transactions: Transactions, key: ServerKey, request: Message, destination: Hop
     ) -> None:
         super().__init__(transactions, key, request, destination, State.PROCEEDING)
         self._interval = self._ctx.config.t1
@@ -309,7 +323,8 @@ class ServerInvite(ServerTransaction):
             self._ctx.after(wait, self.terminate)  # Timer L
         else:
             self.state = State.COMPLETED
-            self._timer_g = self._ctx.after(self._interval, self._on_timer_g)
+            if not self.destination.reliable:
+                self._timer_g = self._ctx.after(self._interval, self._on_timer_g)
             self._timer_h = self._ctx.after(wait, self._on_timer_h)
 
     @property
@@ -322,7 +337,7 @@ class ServerInvite(ServerTransaction):
         if self.state is State.COMPLETED:
             self._stop()
             self.state = State.CONFIRMED  # absorbs copies of the ACK until Timer I
-            self._ctx.after(self._ctx.config.t4, self.terminate)
+            self._absorb(self._ctx.config.t4)
 
     def _on_timer_g(self) -> None:
         self._ctx.count("sip_retransmitted")
@@ -345,7 +360,7 @@ class ServerNonInvite(ServerTransaction):
     """Any other request (§17.2.2)."""
 
     def __init__(
-        self, transactions: Transactions, key: ServerKey, request: Message, destination: Address
+        self, transactions: Transactions, key: ServerKey, request: Message, destination: Hop
     ) -> None:
         super().__init__(transactions, key, request, destination, State.TRYING)
 
@@ -357,7 +372,7 @@ class ServerNonInvite(ServerTransaction):
             self.state = State.PROCEEDING
         else:
             self.state = State.COMPLETED
-            self._ctx.after(64 * self._ctx.config.t1, self.terminate)  # Timer J
+            self._absorb(64 * self._ctx.config.t1)  # Timer J
 
 
 class Transactions:
@@ -374,7 +389,7 @@ class Transactions:
 
     # Client side
 
-    def send(self, request: Message, destination: Address, user: ClientUser) -> ClientTransaction:
+    def send(self, request: Message, destination: Hop, user: ClientUser) -> ClientTransaction:
         """Start the client transaction of ``request``; its top Via holds a fresh branch."""
         kind = ClientInvite if request.method == "INVITE" else ClientNonInvite
         transaction = kind(self, request, destination, user)
@@ -424,7 +439,7 @@ class Transactions:
         """The transaction that ``request`` belongs to.  Raises Malformed."""
         return self._servers.get(self.server_key(request, method))
 
-    def accept(self, request: Message, destination: Address) -> ServerTransaction:
+    def accept(self, request: Message, destination: Hop) -> ServerTransaction:
         """Start the server transaction of a new request.  Raises Malformed."""
         key = self.server_key(request)
         kind = ServerInvite if request.method == "INVITE" else ServerNonInvite

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote
 
-from ..stack import Address
+from ..stack import DEFAULT_PORT, Address, Hop, Transport
 
 __all__ = [
     "DEFAULT_PORT",
@@ -24,8 +24,6 @@ __all__ = [
     "quote",
     "split_commas",
 ]
-
-DEFAULT_PORT = 5060
 
 
 class UriError(ValueError):
@@ -45,6 +43,9 @@ _URI = re.compile(
 _HOST_PORT = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+))\s*(?::\s*(?P<port>\d{1,5}))?"
 )
+
+TRANSPORTS: Mapping[str, Transport] = {"udp": "udp", "tcp": "tcp"}
+"""Those of a ``transport`` parameter that we have."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9.!%*_+`'~:\[\]-]+")  # token or host (§25.1)
 
@@ -103,6 +104,21 @@ class SipUri:
     def address(self) -> Address:
         """Where to send to if the host is numeric."""
         return self.host, self.port or DEFAULT_PORT
+
+    def hop(self, default: Transport) -> Hop:
+        """Where a request for this URI, or through this Route, goes (RFC 3263 §4).
+
+        By the transport ``default`` if the URI names none.  Raises UriError for a transport that
+        we do not have.
+        """
+        wanted = (self.params.get("transport") or default).lower()
+        if self.scheme != "sip" or wanted not in TRANSPORTS:
+            what = "TLS (sips:)" if self.scheme != "sip" else f"transport {wanted}"
+            raise UriError(f"{what} is not supported, only UDP and TCP are")
+        # §19.1.1: maddr stands in for the host.
+        host = (self.params.get("maddr") or self.host).strip("[]")
+        port = self.port or (DEFAULT_PORT if is_numeric(host) else None)
+        return Hop(host, port, TRANSPORTS[wanted])
 
     @property
     def user_name(self) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from sipherd.worker.sip import sdp
 from sipherd.worker.sip.engine import Engine
 from sipherd.worker.sip.message import Message, parse
-from sipherd.worker.stack import Media, MediaPlan, Output, Send, StackConfig
+from sipherd.worker.stack import Hop, Media, MediaPlan, Output, Send, StackConfig
 
-ALICE = ("192.0.2.1", 5060)
-BOB = ("192.0.2.2", 5062)
+ALICE = Hop("192.0.2.1", 5060)
+BOB = Hop("192.0.2.2", 5062)
 MEDIA = Media(host="192.0.2.9", port=4000)
 OFFER = sdp.offer(MEDIA, 1)
 REPEATS = [0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5]
@@ -28,7 +28,7 @@ def tokens(prefix: str) -> Callable[[], str]:
     return lambda: f"{prefix}{next(numbers)}"
 
 
-def engine(name: str = "a", address: tuple[str, int] = ALICE, **config: object) -> Engine:
+def engine(name: str = "a", address: Hop = ALICE, **config: object) -> Engine:
     """An engine with predictable tokens."""
     settings = {"user": name, "host": address[0], "port": address[1]} | config
     return Engine(StackConfig(**settings), tokens(name))
@@ -123,9 +123,9 @@ class Hand:
         self.log += [(self.now, output) for output in outputs]
         return outputs
 
-    def receive(self, data: bytes, source: tuple[str, int] = BOB) -> list[Output]:
-        """A datagram arrives."""
-        return self.take(self.engine.receive(data, source, self.now))
+    def receive(self, data: bytes, source: Hop | tuple[str, int] = BOB) -> list[Output]:
+        """A message arrives."""
+        return self.take(self.engine.receive(data, Hop(*source), self.now))
 
     def advance(self, seconds: float) -> list[Output]:
         """Let time pass, every timer run at its own time."""
@@ -155,8 +155,8 @@ class Hand:
 
     def place(self, call: str = "c1") -> Message:
         """Place a call to BOB; returns the INVITE."""
-        target = "sip:b@192.0.2.2:5062"
-        return sends(self.take(self.engine.call(call, target, BOB, MEDIA, self.now)))[0]
+        target = self.engine.read_target("sip:b@192.0.2.2:5062")
+        return sends(self.take(self.engine.call(call, target, MEDIA, self.now)))[0]
 
     def placed_and_answered(self) -> tuple[Message, Message]:
         """A call to BOB that is up; returns INVITE and ACK."""
@@ -200,7 +200,7 @@ class Net:
         self.addresses = {"a": ALICE, "b": BOB}
         self.policy: Callable[[Message], list[float]] = lambda message: [0.0]
         self.log: list[tuple[float, str, Output]] = []
-        self._flight: list[tuple[float, int, str, bytes, tuple[str, int]]] = []
+        self._flight: list[tuple[float, int, str, bytes, Hop]] = []
         self._numbers = itertools.count()
 
     def do(self, name: str, outputs: list[Output]) -> None:
@@ -238,5 +238,5 @@ class Net:
 
     def place(self, call: str = "c1") -> None:
         """Alice calls Bob."""
-        target = "sip:b@192.0.2.2:5062"
-        self.do("a", self.engines["a"].call(call, target, BOB, MEDIA, self.now))
+        target = self.engines["a"].read_target("sip:b@192.0.2.2:5062")
+        self.do("a", self.engines["a"].call(call, target, MEDIA, self.now))

@@ -236,7 +236,7 @@ def test_where_a_contact_leads(contact, destination):
     tag = sends(hand.receive(request("INVITE", body=OFFER, extra=(f"m: {contact}",))))[0].to.tag
     hand.engine.answer("i1", MEDIA, hand.now)
     hand.receive(request("ACK", via=branch("ack"), to_tag=tag))
-    assert hand.engine.hang_up("i1", hand.now)[0].destination == destination
+    assert hand.engine.hang_up("i1", hand.now)[0].destination.address == destination
 
 
 @pytest.mark.parametrize("name", ["Supported", "k", "Allow", "Accept", "Subject"])
@@ -276,7 +276,7 @@ def test_a_whole_call_in_every_spelling():
         return text.encode() + body
 
     outputs = hand.receive(odd("INVITE", "one", 5, body=OFFER))
-    assert outputs[0].destination == (BOB[0], 5060)
+    assert outputs[0].destination.address == (BOB[0], 5060)
     (ringing,) = sends(outputs)
     assert len(ringing.headers.values("Via")) == 3
     routes = ["<sip:192.0.2.50;lr>", "<sip:192.0.2.51;lr>", "<sip:192.0.2.52;lr>"]

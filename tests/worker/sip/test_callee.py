@@ -26,7 +26,7 @@ def test_an_invite_rings_and_is_reported_in_one_batch():
         from_display="Bob �",
         to_uri="sip:a@192.0.2.1",
         request_uri="sip:a@192.0.2.1:5060",
-        source=BOB,
+        source=BOB.address,
     )
     (ringing,) = sends(outputs)
     assert ringing.code == 180
@@ -48,7 +48,7 @@ def test_responses_that_make_the_dialog_carry_record_route():
     outputs = hand.engine.hang_up("i1", hand.now)
     (bye,) = sends(outputs)
     assert bye.headers.values("Route") == ["<sip:192.0.2.50;lr>", "<sip:192.0.2.51;lr>"]
-    assert outputs[0].destination == ("192.0.2.50", 5060)
+    assert outputs[0].destination.address == ("192.0.2.50", 5060)
     assert bye.uri == "sip:b@192.0.2.2:5062"
     assert (bye.from_.tag, bye.to.tag) == (tag, "fromb")
 

@@ -3,7 +3,7 @@
 import pytest
 from sipwire import BOB, MEDIA, OFFER, Hand, branch, lines, reply, request, sends
 
-from sipherd.worker.stack import Answered, CallEnded, CancelResolved, StackRefusal
+from sipherd.worker.stack import Answered, CallEnded, CancelResolved, Hop, StackRefusal
 
 ROUTE = "Record-Route: <sip:192.0.2.50;lr>, <sip:192.0.2.51:5080;lr>"
 BOB_CONTACT = "Contact: <sip:b@192.0.2.2:5062>"
@@ -34,20 +34,33 @@ def test_the_ack_to_a_2xx_is_a_request_of_its_own():
     assert ack.via.branch != invite.via.branch
     assert ack.headers["CSeq"] == "1 ACK"
     assert ack.to.tag == "tob"
-    assert outputs[0].destination == ("192.0.2.51", 5080)
+    assert outputs[0].destination.address == ("192.0.2.51", 5080)
     (answered,) = hand.reported(Answered)
     assert answered.remote_media == (MEDIA.host, MEDIA.port)
     assert answered.codec == "PCMU"
 
 
-def test_a_name_as_next_hop_is_replaced_by_where_the_answer_came_from():
+@pytest.mark.parametrize(
+    ("contact", "hop"),
+    [
+        ("sip:b@pbx.lab", Hop("pbx.lab", None)),
+        ("sip:b@pbx.lab:5070;transport=TCP", Hop("pbx.lab", 5070, "tcp")),
+        ("sip:b@pbx.lab:5070;maddr=192.0.2.7", Hop("192.0.2.7", 5070)),
+        # What we can't send to is replaced by where the answer came from.
+        ("sip:b@pbx.lab;transport=tls", Hop("192.0.2.66", 5070)),
+        ("sips:b@pbx.lab", Hop("192.0.2.66", 5070)),
+    ],
+)
+def test_the_next_hop_is_what_the_contact_says(contact, hop):
     hand = Hand()
-    contact = "Contact: <sip:b@pbx.lab>"
     outputs = hand.receive(
-        reply(hand.place(), 200, extra=(contact,), body=OFFER), ("192.0.2.66", 5070)
+        reply(hand.place(), 200, extra=(f"Contact: <{contact}>",), body=OFFER),
+        ("192.0.2.66", 5070),
     )
-    assert outputs[0].destination == ("192.0.2.66", 5070)
-    assert sends(outputs)[0].uri == "sip:b@pbx.lab"
+    assert outputs[0].destination == hop
+    (ack,) = sends(outputs)
+    assert ack.uri == contact
+    assert ack.via.transport == hop.transport.upper()
 
 
 def test_a_strict_router_gets_itself_as_request_uri():
@@ -57,7 +70,7 @@ def test_a_strict_router_gets_itself_as_request_uri():
     (ack,) = sends(outputs)
     assert ack.uri == "sip:192.0.2.50"
     assert ack.headers.values("Route") == ["<sip:b@192.0.2.2:5062>"]
-    assert outputs[0].destination == ("192.0.2.50", 5060)
+    assert outputs[0].destination.address == ("192.0.2.50", 5060)
 
 
 def test_a_copy_of_the_2xx_is_acknowledged_again_also_after_the_call():
@@ -304,7 +317,7 @@ def test_the_invite_may_not_be_repeated_after_the_cancel_is_decided():
 @pytest.mark.parametrize("target", ["", "bob", "tel:123", "sip:a b@h", "sip:b@h\r\nX: y"])
 def test_a_bad_target_is_refused(target):
     with pytest.raises(StackRefusal) as refusal:
-        Hand().engine.call("c1", target, BOB, MEDIA, 0.0)
+        Hand().engine.read_target(target)
     assert refusal.value.reason == "bad_uri"
 
 
@@ -447,5 +460,5 @@ def test_our_offer():
 
 def test_sips_is_refused_for_there_is_no_tls():
     with pytest.raises(StackRefusal) as refusal:
-        Hand().engine.call("c1", "sips:b@192.0.2.2", BOB, MEDIA, 0.0)
+        Hand().engine.read_target("sips:b@192.0.2.2")
     assert refusal.value.reason == "bad_uri"

@@ -26,6 +26,7 @@ from sipherd.worker.stack import (
     CallEnded,
     CancelResolved,
     Confirmed,
+    Hop,
     IncomingCall,
     Send,
     Stack,
@@ -46,8 +47,9 @@ def test_it_is_a_stack():
 
 def test_two_engines_of_one_configuration_share_no_identifier():
     config = StackConfig(user="a", host="192.0.2.1", port=5060)
+    engines = [Engine(config) for _ in range(2)]
     one, two = (
-        sends(Engine(config).call("c", "sip:b@192.0.2.2", BOB, MEDIA, 0.0))[0] for _ in range(2)
+        sends(one.call("c", one.read_target("sip:b@192.0.2.2"), MEDIA, 0.0))[0] for one in engines
     )
     assert one.call_id != two.call_id
     assert one.from_.tag != two.from_.tag
@@ -56,14 +58,16 @@ def test_two_engines_of_one_configuration_share_no_identifier():
 
 def test_a_call_over_ipv6():
     engine = Engine(StackConfig(user="a", host="2001:db8::1", port=5060))
-    (invite,) = sends(engine.call("c", "sip:b@[2001:db8::2]", ("2001:db8::2", 5060), MEDIA, 0.0))
+    target = engine.read_target("sip:b@[2001:db8::2]")
+    assert target.hop == ("2001:db8::2", 5060, "udp", 0)
+    (invite,) = sends(engine.call("c", target, MEDIA, 0.0))
     assert invite.via.sent_by == "[2001:db8::1]:5060"
     assert invite.contact.uri == "sip:a@[2001:db8::1]:5060"
     contact = ("Contact: <sip:b@[2001:db8::2]:5070>",)
     outputs = engine.receive(
-        reply(invite, 200, extra=contact, body=OFFER), ("2001:db8::2", 5060), 0.0
+        reply(invite, 200, extra=contact, body=OFFER), Hop("2001:db8::2", 5060), 0.0
     )
-    assert outputs[0].destination == ("2001:db8::2", 5070)
+    assert outputs[0].destination.address == ("2001:db8::2", 5070)
 
 
 def test_max_calls():
@@ -88,7 +92,8 @@ def test_options_tells_what_an_invite_would_get():
 
 def test_a_phone_may_call_itself():
     net = Net()
-    net.do("a", net.engines["a"].call("c1", "sip:a@192.0.2.1:5060", ALICE, MEDIA, 0.0))
+    target = net.engines["a"].read_target("sip:a@192.0.2.1:5060")
+    net.do("a", net.engines["a"].call("c1", target, MEDIA, 0.0))
     net.run(1.0)
     net.do("a", net.engines["a"].answer("i1", MEDIA, net.now))
     net.run(2.0)
@@ -280,7 +285,7 @@ def test_unreachable_that_concerns_nothing():
     hand = Hand()
     invite = hand.place()
     data = hand.log[0][1].data
-    assert hand.engine.unreachable(data, ("192.0.2.99", 1), hand.now) == []
+    assert hand.engine.unreachable(data, Hop("192.0.2.99", 1), hand.now) == []
     assert hand.engine.unreachable(b"\xff\0", BOB, hand.now) == []
     hand.ringing()
     response = hand.log[-1][1]
@@ -355,6 +360,7 @@ def test_memory_is_empty_after_2000_calls():
     """And while they run, only the last 32 seconds of them are kept."""
     engines = {ALICE: engine("a", ALICE), BOB: engine("b", BOB)}
     alice, bob = engines.values()
+    target = alice.read_target("sip:b@192.0.2.2:5062")
     confirmed = 0
 
     def carry(sender, outputs):
@@ -368,7 +374,7 @@ def test_memory_is_empty_after_2000_calls():
 
     for n in range(2000):
         now = n * 0.1
-        carry(ALICE, alice.call(f"c{n}", "sip:b@192.0.2.2:5062", BOB, MEDIA, now))
+        carry(ALICE, alice.call(f"c{n}", target, MEDIA, now))
         if n % 10 == 0:  # some are cancelled, some refused
             carry(ALICE, alice.cancel(f"c{n}", now))
         elif n % 10 == 1:

@@ -104,7 +104,7 @@ def test_reinvite_is_answered_and_repeated_until_its_ack(offered, expected):
     hand.receive(within("ACK", tag, "ack2"))
     assert hand.advance(60) == []
     outputs = hand.engine.hang_up("i1", hand.now)
-    assert outputs[0].destination == ("192.0.2.88", 5099)  # the target was refreshed
+    assert outputs[0].destination.address == ("192.0.2.88", 5099)  # the target was refreshed
     assert sends(outputs)[0].uri == "sip:b@192.0.2.88:5099"
 
 
@@ -175,15 +175,15 @@ def test_requests_after_our_bye_are_481():
     assert lines(hand.receive(within("INVITE", tag, body=OFFER))) == ["481"]
 
 
-def test_the_peer_may_move_when_its_target_is_a_name():
+def test_the_peer_may_move_when_its_target_is_nothing_we_can_send_to():
     hand = Hand()
-    contact = "Contact: <sip:b@phone.lab>"
+    contact = "Contact: <sip:b@phone.lab;transport=ws>"
     data = request("INVITE", body=OFFER, extra=(contact,))
     tag = sends(hand.receive(data))[0].to.tag
     hand.engine.answer("i1", MEDIA, hand.now)
     hand.receive(request("ACK", via=branch("ack"), to_tag=tag), BOB)
     hand.receive(within("OPTIONS", tag), ("192.0.2.3", 6000))
-    assert hand.engine.hang_up("i1", hand.now)[0].destination == ("192.0.2.3", 6000)
+    assert hand.engine.hang_up("i1", hand.now)[0].destination.address == ("192.0.2.3", 6000)
 
 
 def test_each_completed_exchange_says_what_the_audio_is():

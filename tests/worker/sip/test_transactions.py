@@ -3,7 +3,7 @@
 import pytest
 from sipwire import ALICE, BOB, OFFER, REPEATS, Hand, branch, lines, reply, request, sends
 
-from sipherd.worker.stack import CallEnded, Progress, Send
+from sipherd.worker.stack import CallEnded, Hop, Progress, Send
 
 
 def test_timers_a_and_b_invite_without_any_response():
@@ -178,7 +178,7 @@ def test_a_peer_of_rfc_2543_without_branch():
 def test_where_responses_go(via, source, destination, stamp):
     hand = Hand()
     (output,) = hand.receive(request("OPTIONS", via=via), source)
-    assert output.destination == destination
+    assert output.destination.address == destination
     (response,) = sends([output])
     text = response.headers["Via"]
     assert text.endswith(stamp)
@@ -248,12 +248,12 @@ def test_the_ack_to_a_failure_takes_route_and_destination_of_its_invite():
         routes=routes,
     )  # fmt: skip
     user = User()
-    hand.engine.transactions.send(invite, ("192.0.2.50", 5060), user)
+    hand.engine.transactions.send(invite, Hop("192.0.2.50", 5060), user)
     (sent, *_) = hand.engine.tick(0.0)
-    assert sent.destination == ("192.0.2.50", 5060)
+    assert sent.destination.address == ("192.0.2.50", 5060)
     (output,) = hand.receive(reply(invite, 603, tag="resp"), ("192.0.2.99", 5999))
     (ack,) = sends([output])
-    assert output.destination == ("192.0.2.50", 5060)
+    assert output.destination.address == ("192.0.2.50", 5060)
     assert ack.headers.fields("Route") == list(routes)
     assert ack.headers.fields("Via") == [invite.headers["Via"]]
     assert (ack.uri, ack.headers["CSeq"], ack.to.tag) == ("sip:b@h", "7 ACK", "resp")
