@@ -11,7 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from interop import pytest_addoption, pytest_configure
 from leaks import LeakGuard
+
+__all__ = ["pytest_addoption", "pytest_configure"]  # hooks of this file, too
 
 # A box under load is no bug: what takes too long is for pytest-timeout to find.
 # In CI the same examples every time, elsewhere new ones: a find is for whoever can look at it.
@@ -19,7 +22,7 @@ hypothesis.settings.register_profile("sipherd", deadline=None, derandomize="CI" 
 hypothesis.settings.load_profile("sipherd")
 
 #: Programs of Debian packages that tests with the marker `peers` talk to; each is a fixture.
-PEERS = {"sipp": "sip-tester", "baresip": "baresip-core"}
+PEERS = {"sipp": "sip-tester", "baresip": "baresip-core", "kamailio": "kamailio"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,8 +67,17 @@ def baresip() -> str:
     return _peer("baresip")
 
 
+@pytest.fixture(scope="session")
+def kamailio() -> str:
+    """Path of Kamailio."""
+    return _peer("kamailio")
+
+
 def _peer(program: str) -> str:
-    path = shutil.which(program)
+    # Servers are in the sbin beside a bin, and PATH need not lead there.
+    folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    folders += [folder.with_name("sbin") for folder in folders if folder.name == "bin"]
+    path = shutil.which(program, path=os.pathsep.join(map(str, folders)))
     if path is not None:
         return path
     reason = f"{program} is missing: apt-get install {PEERS[program]}"

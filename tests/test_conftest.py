@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+PEERS = {"sipp": "sip-tester", "baresip": "baresip-core", "kamailio": "kamailio"}
 HERE = Path(__file__).parent
 
 
@@ -18,11 +19,11 @@ HERE = Path(__file__).parent
     [({"CI": "true"}, "ERROR"), ({}, "SKIPPED")],
     ids=["in CI", "elsewhere"],
 )
-@pytest.mark.parametrize(("peer", "package"), [("sipp", "sip-tester"), ("baresip", "baresip-core")])
+@pytest.mark.parametrize(("peer", "package"), PEERS.items())
 def test_a_missing_peer(
     tmp_path: Path, peer: str, package: str, ci: dict[str, str], outcome: str
 ) -> None:
-    for name in ("conftest.py", "leaks.py"):
+    for name in ("conftest.py", "interop.py", "leaks.py"):
         shutil.copy(HERE / name, tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers = peers\n")
     (tmp_path / "test_peer.py").write_text(f"def test_it({peer}): pass\n")

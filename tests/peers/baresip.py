@@ -53,9 +53,28 @@ def _write_tone(path: Path, seconds: int = 60) -> None:
 
 
 class Baresip:
-    """One baresip process with one account, `bob`."""
+    """One baresip process with one account.
 
-    def __init__(self, program: str, folder: Path) -> None:
+    Args:
+        program: its path.
+        folder: where its files go.
+        user: of its account.
+        account: parameters of it, such as ``;regint=60;auth_pass=secret``.
+        domain: of its address, for a user of a server; None is its own address and port.
+        answers: at once, by itself. Otherwise it rings until `accept`.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        *,
+        user: str = "bob",
+        domain: str | None = None,
+        account: str = ";regint=0",
+        answers: bool = True,
+    ) -> None:
+        self._user = user
         self.address = loopback_address()
         self.port = free_port(self.address)
         control = wait_for(lambda: self._free_tcp_port(), "a port for baresip's control socket")
@@ -68,7 +87,9 @@ class Baresip:
                 folder=folder,
             )
         )
-        (folder / "accounts").write_text(f"<{self.uri}>;regint=0;answermode=auto\n")
+        mode = "auto" if answers else "manual"
+        aor = f"sip:{user}@{domain or f'{self.address}:{self.port}'}"
+        (folder / "accounts").write_text(f"<{aor}>{account};answermode={mode}\n")
         (folder / "contacts").touch()
         _write_tone(folder / "said.wav")
         self._log = folder / "baresip.log"
@@ -92,7 +113,8 @@ class Baresip:
 
     @property
     def uri(self) -> str:
-        return f"sip:bob@{self.address}:{self.port}"
+        """Where it can be called without a server."""
+        return f"sip:{self._user}@{self.address}:{self.port}"
 
     def _free_tcp_port(self) -> int:
         with socket.socket() as probe:
@@ -109,6 +131,13 @@ class Baresip:
 
     def dial(self, uri: str) -> None:
         self._command("dial", uri)
+
+    def ask_options(self, uri: str) -> None:
+        """Send OPTIONS; the answer appears in its log."""
+        self._command("options", uri)
+
+    def accept(self) -> None:
+        self._command("accept")
 
     def hang_up(self) -> None:
         self._command("hangup")

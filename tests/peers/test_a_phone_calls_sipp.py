@@ -33,6 +33,8 @@ def client(herd: HerdProcess) -> Iterator[Herd]:
 # The command line: `sipherd call`.
 
 
+@pytest.mark.interop("Call out", "SIPp")
+@pytest.mark.interop("Hanging up", "SIPp")
 @pytest.mark.parametrize("scenario", ["callee_answers", "callee_answers_at_once"])
 def test_call_is_answered(herd: HerdProcess, start_sipp: StartSipp, scenario: str) -> None:
     sipp = start_sipp(scenario)
@@ -43,6 +45,7 @@ def test_call_is_answered(herd: HerdProcess, start_sipp: StartSipp, scenario: st
     assert (ended["cause"], ended["by"], ended["bye_answered"]) == ("hung_up", "local", True)
 
 
+@pytest.mark.interop("Rejected call", "SIPp")
 @pytest.mark.parametrize(
     ("code", "reason"), [(486, "Busy Here"), (404, "Not Found"), (603, "Decline")]
 )
@@ -93,7 +96,16 @@ def test_a_dead_clients_call_is_cancelled(herd: HerdProcess, start_sipp: StartSi
 # Dialogs.
 
 
-@pytest.mark.parametrize("scenario", ["callee_behind_proxies", "callee_forks"])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(
+            "callee_behind_proxies",
+            marks=pytest.mark.interop("Record-Route and loose routing", "SIPp"),
+        ),
+        pytest.param("callee_forks", marks=pytest.mark.interop("Forked 2xx", "SIPp")),
+    ],
+)
 def test_dialog(client: Herd, start_sipp: StartSipp, scenario: str) -> None:
     sipp = start_sipp(scenario)
     call = client["alice"].call(sipp.uri)
@@ -112,6 +124,7 @@ def test_every_200_is_acknowledged(client: Herd, start_sipp: StartSipp) -> None:
     sipp.passes()
 
 
+@pytest.mark.interop("Being hung up on", "SIPp")
 def test_the_callee_hangs_up(client: Herd, herd: HerdProcess, start_sipp: StartSipp) -> None:
     sipp = start_sipp("callee_hangs_up")
     call = client["alice"].call(sipp.uri)
@@ -148,6 +161,7 @@ def test_cancel_already_answered(client: Herd, herd: HerdProcess, start_sipp: St
     assert not sipp.received("CANCEL")
 
 
+@pytest.mark.interop("Cancel", "SIPp")
 def test_cancelled(client: Herd, herd: HerdProcess, start_sipp: StartSipp) -> None:
     sipp = start_sipp("callee_rings_until_cancel")
     call = client["alice"].call(sipp.uri)
@@ -165,6 +179,7 @@ def test_cancel_waits_for_a_provisional_response(
     sipp.passes()
 
 
+@pytest.mark.interop("Cancel crosses the answer", "SIPp")
 def test_answered_then_ended(client: Herd, herd: HerdProcess, start_sipp: StartSipp) -> None:
     sipp = start_sipp("callee_answers_despite_cancel")
     call = client["alice"].call(sipp.uri)

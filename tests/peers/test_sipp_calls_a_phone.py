@@ -47,9 +47,9 @@ def test_two_hundred_calls_of_sipps_own_uac(start_herd: StartHerd, start_sipp: S
 @pytest.mark.parametrize(
     "scenario",
     [
-        "caller_calls",
-        "caller_offers_late",
-        "caller_asks_options",
+        pytest.param("caller_calls", marks=pytest.mark.interop("Call in", "SIPp")),
+        pytest.param("caller_offers_late", marks=pytest.mark.interop("Late offer", "SIPp")),
+        pytest.param("caller_asks_options", marks=pytest.mark.interop("OPTIONS", "SIPp")),
         "caller_sends_unknown_method",
         "caller_requires_unknown_extension",
         "caller_byes_without_dialog",
@@ -81,6 +81,7 @@ def test_copies_of_an_invite_are_one_call(start_herd: StartHerd, start_sipp: Sta
     assert len(herd.events(phone="bob", kind="incoming")) == 1
 
 
+@pytest.mark.interop("Rejecting a call", "SIPp")
 def test_a_phone_that_rejects(start_herd: StartHerd, start_sipp: StartSipp) -> None:
     herd = start_herd([{"name": "bob", "on_incoming": {"reject": 486}}])
     sipp = start_sipp("caller_gets_486", target=herd.phone("bob").target)
@@ -100,8 +101,16 @@ def test_a_phone_nobody_answers(start_herd: StartHerd, start_sipp: StartSipp) ->
 @pytest.mark.parametrize(
     ("scenario", "cause"),
     [
-        ("caller_cancels", "cancelled"),
-        ("caller_was_answered_elsewhere", "answered_elsewhere"),
+        pytest.param(
+            "caller_cancels",
+            "cancelled",
+            marks=pytest.mark.interop("Cancelled by the caller", "SIPp"),
+        ),
+        pytest.param(
+            "caller_was_answered_elsewhere",
+            "answered_elsewhere",
+            marks=pytest.mark.interop("Answered elsewhere", "SIPp"),
+        ),
     ],
 )
 def test_a_cancelled_call_can_not_be_answered(

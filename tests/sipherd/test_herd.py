@@ -44,6 +44,10 @@ def up(herd: Herd) -> tuple[Call, Call]:
 # Calls.
 
 
+@pytest.mark.interop("Call out", "phone to phone")
+@pytest.mark.interop("Call in", "phone to phone")
+@pytest.mark.interop("Hanging up", "phone to phone")
+@pytest.mark.interop("Being hung up on", "phone to phone")
 def test_a_call(herd: Herd) -> None:
     alice, bob = herd
     call = alice.call(bob)
@@ -80,6 +84,8 @@ def test_no_call_comes(herd: Herd) -> None:
         herd["bob"].incoming(timeout=0)
 
 
+@pytest.mark.interop("Rejected call", "phone to phone")
+@pytest.mark.interop("Rejecting a call", "phone to phone")
 def test_a_call_is_rejected(herd: Herd) -> None:
     call = herd["alice"].call("bob")
     herd["bob"].incoming(timeout=5).reject(603, "Not Today")
@@ -89,6 +95,7 @@ def test_a_call_is_rejected(herd: Herd) -> None:
     assert caught.value.why == "603 Not Today"
 
 
+@pytest.mark.interop("Cancel", "phone to phone")
 def test_cancel(herd: Herd) -> None:
     call = herd["alice"].call("bob")
     call.wait_ringing(timeout=5)
@@ -105,6 +112,7 @@ def test_cancel_too_late(herd: Herd) -> None:
     call.hang_up()
 
 
+@pytest.mark.interop("Cancelled by the caller", "phone to phone")
 def test_a_call_that_is_given_up_while_it_rings(herd: Herd) -> None:
     """Whoever took it is told, and can't answer it any more."""
     call = herd["alice"].call("bob")
@@ -232,6 +240,15 @@ def test_stop_and_start(herd: Herd) -> None:
         alice.incoming(timeout=1)
     info = alice.start()
     assert (info.state, info.port) == (PhoneState.READY, alice.port)
+
+
+@pytest.mark.interop("Restart on the same port", "phone to phone")
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_the_first_call_after_a_restart(herd: Herd, who: str) -> None:
+    up(herd)[0].hang_up(timeout=5)
+    port = herd[who].port
+    assert herd[who].restart().port == port
+    up(herd)[0].hang_up(timeout=5)
 
 
 def test_add_and_remove(herd: Herd) -> None:
