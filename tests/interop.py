@@ -36,10 +36,12 @@ _VERSIONS = {
 _HEAD = """\
 # Interoperability
 
-What sipherd's phones were seen to do with SIP programs of another make, and with each other. Written
-by the test run, `tox -e interop`, from the cells in `tests/peers/interop.toml`; each links to what was
-tested. SIPp follows scenario files that check the headers, baresip is an ordinary user agent, Kamailio
-registrar and proxy with digest authentication and Record-Route.
+What sipherd's phones were seen to do with SIP programs of another make, and with each other. SIPp
+follows scenario files that check the headers, baresip is an ordinary user agent, Kamailio is
+registrar and proxy, with digest authentication and Record-Route.
+
+Written by the test run `tox -e interop`, which fills the cells that `tests/peers/interop.toml`
+lists; each leads to its tests.
 """
 
 
