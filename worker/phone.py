@@ -396,7 +396,7 @@ class Phone:
             raise StackRefusal("draining", "the phone is being stopped")
         if body.call in self._calls or body.call in self._resolving:
             raise StackRefusal("duplicate_call", f"there is a call {body.call} already")
-        target = self._stack.read_target(body.target)
+        target = self._stack.read_target(body.target, direct=body.direct)
         if is_numeric(target.hop.host):
             self._invite(id, body, target, target.hop.address, referred_by)
             return

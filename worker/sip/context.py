@@ -48,6 +48,16 @@ class Context:
         params = {} if transport == "udp" else {"transport": transport}
         return f"<{SipUri(self.config.host, self.config.user, self.config.port, params)}>"
 
+    def way(self, uri: SipUri, *, direct: bool = False) -> tuple[Hop, tuple[str, ...]]:
+        """Next hop and Route headers of a request for ``uri`` outside of any dialog.
+
+        ``direct`` leaves the outbound proxy out.  Raises UriError for a transport we don't have.
+        """
+        if direct or not self.config.proxy:
+            return uri.hop(self.config.transport), ()
+        proxy = SipUri.parse(f"sip:{self.config.proxy};lr")
+        return proxy.hop(self.config.transport), (f"<{proxy}>",)
+
     def send(self, data: bytes, destination: Hop) -> None:
         """Put a message on the wire."""
         self.outputs.append(Send(data, destination))

@@ -96,14 +96,11 @@ class Engine:
 
     def read_target(self, text: str, *, direct: bool = False) -> Target:
         """The SIP URI of a call, and the way there.  Raises StackRefusal (``bad_uri``)."""
-        proxy = "" if direct else self.ctx.config.proxy
         try:
             uri = SipUri.parse(text)
-            first = SipUri.parse(f"sip:{proxy};lr") if proxy else uri
-            hop = first.hop(self.ctx.config.transport)
+            hop, routes = self.ctx.way(uri, direct=direct)
         except UriError as error:
             raise StackRefusal("bad_uri", f"{text}: {error}") from None
-        routes = (f"<{first}>",) if proxy else ()
         return Target(str(uri.without_headers()), hop, routes, uri.headers)
 
     def call(

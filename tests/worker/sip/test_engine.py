@@ -32,6 +32,7 @@ from sipherd.worker.stack import (
     Stack,
     StackConfig,
     StackRefusal,
+    Target,
 )
 
 
@@ -460,3 +461,35 @@ def test_every_output_can_be_sent_as_it_is():
     answer_and_hang_up(net, 1)
     destinations = {o.destination for _, _, o in net.log if isinstance(o, Send)}
     assert destinations == {ALICE, BOB}
+
+
+# The outbound proxy
+
+
+@pytest.mark.parametrize(
+    ("proxy", "hop"),
+    [
+        ("192.0.2.50", Hop("192.0.2.50", 5060)),
+        ("[2001:db8::5]:5070", Hop("2001:db8::5", 5070)),
+        ("pbx.lab", Hop("pbx.lab", None)),
+    ],
+)
+def test_a_call_goes_through_the_outbound_proxy(proxy, hop):
+    """RFC 3261 8.1.2: it is a pre-loaded route set of one loose router."""
+    hand = Hand(proxy=proxy)
+    target = hand.engine.read_target("sip:b@far.example?Replaces=x")
+    assert target == Target("sip:b@far.example", hop, (f"<sip:{proxy};lr>",), "Replaces=x")
+    (output, *_) = hand.take(hand.engine.call("c1", target, MEDIA, 0.0))
+    assert output.destination == hop
+    (invite,) = sends([output])
+    assert invite.headers.fields("Route") == [f"<sip:{proxy};lr>"]
+    assert invite.uri == "sip:b@far.example"
+    # A failure is acknowledged along the same way (17.1.1.3).
+    (output, *_) = hand.receive(reply(invite, 404), ("192.0.2.50", 5060))
+    assert output.destination == hop
+    assert sends([output])[0].headers.fields("Route") == [f"<sip:{proxy};lr>"]
+
+
+def test_a_direct_call_does_not():
+    target = Hand(proxy="192.0.2.50").engine.read_target("sip:b@192.0.2.2:5062", direct=True)
+    assert target == Target("sip:b@192.0.2.2:5062", BOB)
