@@ -144,7 +144,19 @@ class HerdNotRunning(SipherdError):
 
 
 class HerdNotStarted(SipherdError):
-    """The supervisor of a private herd did not come up; the message says why."""
+    """The supervisor of a private herd did not come up; the message says why.
+
+    `exit_code` is that of the command line: 2 if it is for the caller to mend, such as a name that
+    is taken, else 4.
+    """
+
+    def __init__(self, why: str, exit_code: int = 4) -> None:
+        self.why = why
+        self.exit_code = exit_code
+        super().__init__(why, exit_code)
+
+    def __str__(self) -> str:
+        return self.why
 
 
 class SupervisorDied(SipherdError):

@@ -25,6 +25,7 @@ from .protocol.errors import (
     CommandRefused,
     HerdFileError,
     HerdNotRunning,
+    HerdNotStarted,
     PhoneNotFound,
     RuntimeDirectoryError,
     SipherdError,
@@ -125,6 +126,8 @@ def _code_of(error: SipherdError) -> int:
             return _FAILED
         case HerdNotRunning() | RuntimeDirectoryError():
             return _CONFIGURATION
+        case HerdNotStarted(exit_code=code):
+            return code
     return _SUPERVISOR_FAILED
 
 

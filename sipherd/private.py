@@ -75,7 +75,7 @@ def _await_ready(ready: int) -> None:
         line += chunk
     report: dict[str, Any] = json.loads(line)
     if "error" in report:
-        raise HerdNotStarted(report["error"])
+        raise HerdNotStarted(report["error"], report["exit"])
 
 
 def _where_we_are() -> dict[str, str]:

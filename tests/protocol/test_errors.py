@@ -13,6 +13,7 @@ from sipherd.protocol.errors import (
     CommandRefused,
     EventsMissed,
     HerdFileError,
+    HerdNotStarted,
     PhoneNotFound,
     SipherdError,
     TimedOut,
@@ -58,6 +59,7 @@ def test_what_was_awaited() -> None:
         CommandRefused("no_port", "x"),
         CallFailed("c1", "rejected", 486, "Busy Here"),
         EventsMissed(3, 5),
+        HerdNotStarted("why", 2),
     ],
     ids=repr,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,14 @@ def test_beside_other_herds(run: Run, herd: Herd) -> None:
 
 def test_a_name_that_is_taken(run: Run, herd: Herd) -> None:
     ran = run("demo", "--herd", herd.name)
-    assert ran.code != 0
+    assert ran.code == 2
     (line,) = ran.err.splitlines()
     assert line.startswith("sipherd: ")
     assert herd.name in line
+
+
+def test_a_directory_with_too_long_a_name(run: Run, runtime_dir: Path) -> None:
+    ran = run("demo", "--runtime-dir", str(runtime_dir / ("d" * 100)))
+    assert ran.code == 2
+    (line,) = ran.err.splitlines()
+    assert "at most 107" in line
