@@ -22,6 +22,8 @@ from .protocol.messages import (
     CancelCall,
     CancelReport,
     HangUpCall,
+    ListPhones,
+    PhoneList,
     PlaceCall,
     RejectCall,
 )
@@ -120,10 +122,19 @@ def answer(
 
 
 def _named_call(session: Session, which: str | None) -> str | None:
-    """The call that `which` names, if it is one: a phone may have such a name, too."""
+    """The call that `which` names, None if it is a phone: that may be called like a call, too.
+
+    Raises:
+        CallNotFound, PhoneNotFound: it is neither.
+    """
     if which is not None and re.fullmatch("c[0-9]+", which):
-        with contextlib.suppress(CallNotFound):
+        try:
             return session.call(which).call
+        except CallNotFound:
+            if not session.has_phone(which):
+                raise
+    elif which is not None:
+        session.request(ListPhones(which=(which,)), PhoneList)
     return None
 
 

@@ -139,8 +139,7 @@ def _phone_or_call(session: Session, what: str) -> dict[str, Any]:
             call: dict[str, Any] = msgspec.to_builtins(session.call(what))
         except CallNotFound:
             # A phone may have such a name, too; a call is meant where neither is found.
-            phones = session.request(ListPhones(), PhoneList).phones
-            if not any(what in (phone.name, phone.number) for phone in phones):
+            if not session.has_phone(what):
                 raise
         else:
             return call

@@ -18,6 +18,8 @@ from .protocol.messages import (
     CallList,
     ClientRequest,
     ListCalls,
+    ListPhones,
+    PhoneList,
     Result,
     Snapshot,
     Subscribe,
@@ -85,6 +87,11 @@ class Session:
         """A call that is up or ended lately.  Raises CallNotFound."""
         (info,) = self.request(ListCalls(which=(id,)), CallList).calls
         return info
+
+    def has_phone(self, what: str) -> bool:
+        """Whether a phone has this name or number."""
+        phones = self.request(ListPhones(), PhoneList).phones
+        return any(what in (phone.name, phone.number) for phone in phones)
 
     def next_event(self, timeout: float | None = None) -> Event | EventsMissed | None:
         """The next event, or the numbers of some that were lost; None after `timeout` seconds.

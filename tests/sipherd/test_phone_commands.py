@@ -106,11 +106,12 @@ def test_a_phone_may_be_called_like_a_call(run: Run, herd: Herd) -> None:
         (["remove", "bobb"], 'no phone "bobb"; near: bob'),
         (["events", "--phone", "bobb"], 'no phone "bobb"; near: bob'),
         (["answer", "bobb"], 'no phone "bobb"; near: bob'),
+        (["answer", "c99"], 'no call "c99"; sipherd ps --calls lists them'),
     ],
 )
 def test_unknown_phones_and_calls(run: Run, herd: Herd, arguments: list[str], said: str) -> None:
     ran = run(*arguments, "--herd", herd.name)
-    assert ran.code == 1
+    assert (ran.code, ran.out) == (1, "")
     (line,) = ran.err.splitlines()
     assert line.startswith(f"sipherd: {said}")
 
