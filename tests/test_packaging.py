@@ -86,10 +86,12 @@ def test_the_wheel_of_the_sdist_is_the_same(wheel: Path, wheel_of_sdist: Path) -
 
 @pytest.mark.slow
 def test_both_run_beside_supervisord(wheel: Path, tmp_path: Path) -> None:
+    """One wheel for both: that of the sdist is the same."""
     run(sys.executable, "-m", "venv", "venv", cwd=tmp_path)
     bin_ = tmp_path / "venv" / "bin"
     run(bin_ / "pip", "install", "--quiet", wheel, "supervisor", cwd=tmp_path)
     code = "import supervisor.supervisord, sipherd.supervisor; print(supervisor.__file__)"
     assert "sipherd" not in run(bin_ / "python", "-W", "ignore", "-c", code, cwd=tmp_path)
     assert "0.1.0" in run(bin_ / "sipherd", "--version", cwd=tmp_path)
+    assert '"verdict":"pass"' in run(bin_ / "sipherd", "demo", "--json", cwd=tmp_path)
     assert run(bin_ / "supervisord", "--version", cwd=tmp_path).strip()
