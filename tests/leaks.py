@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 #: Seconds that whatever is on its way out gets to be gone.
-DEADLINE = 3.0
+DEADLINE = 10.0
 
 _ENVIRON = "SIPHERD_RUNTIME_DIR"
 

@@ -169,10 +169,11 @@ class HerdProcess:
 
     def close(self) -> None:
         """End it if it still runs: what a supervisor leaves when it is killed ends by itself."""
-        if self.is_running():
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(12)
+        for patience in (1, 12):  # the second time it means "now": nobody waits for answers here
+            if self.is_running():
+                self._process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(patience)
         if self.is_running():
             self._process.kill()
         self._process.wait()

@@ -33,7 +33,7 @@ def faults(**fields_of: str) -> list[Fault | None]:
 
 def patience(fault: Fault | None) -> float:
     """Seconds SIPp waits: that a message is missing is noticed by waiting in vain."""
-    return 2 if fault is not None and fault[1] == "once" else 5
+    return 2 if fault is not None and fault[1] == "once" else 20
 
 
 # What each kind of caller does. SIPp is the callee; a party that is refused gets silence.
@@ -276,11 +276,11 @@ def test_callee_scenario(
     with contextlib.closing(caller):
         if fault is None:
             play(caller)
-            sipp.passes(10)
+            sipp.passes(25)
         else:
             with contextlib.suppress(Silence):
                 play(caller)
-            assert sipp.wait(10) != 0, f"{scenario} did not notice {fault}\n{sipp.report()}"
+            assert sipp.wait(25) != 0, f"{scenario} did not notice {fault}\n{sipp.report()}"
             assert fault[1] == "once" or sipp.failed_checks(), sipp.report()
 
 
@@ -293,11 +293,11 @@ def test_caller_scenario(
         sipp = start_sipp(scenario, target=(callee.address, callee.port), timeout=patience(fault))
         if fault is None:
             play(callee)
-            sipp.passes(10)
+            sipp.passes(25)
         else:
             with contextlib.suppress(Silence):
                 play(callee)
-            assert sipp.wait(10) != 0, f"{scenario} did not notice {fault}\n{sipp.report()}"
+            assert sipp.wait(25) != 0, f"{scenario} did not notice {fault}\n{sipp.report()}"
             assert fault[1] == "once" or sipp.failed_checks(), sipp.report()
 
 
@@ -315,7 +315,7 @@ def test_caller_scenario(
 )
 def test_baresip_passes(start_sipp: StartSipp, bob: Baresip, scenario: str) -> None:
     """An ordinary user agent is found right: the checks are not stricter than SIP is."""
-    sipp = start_sipp(scenario, timeout=10)
+    sipp = start_sipp(scenario)
     bob.dial(sipp.uri)
     if scenario == "callee_rings_until_cancel":
         bob.wait_event("CALL_RINGING")

@@ -160,9 +160,10 @@ def test_a_busy_phone(start_herd: StartHerd, start_sipp: StartSipp) -> None:
     """`max_calls` counts calls that are up; above it 486."""
     herd = start_herd([ANSWERS | {"max_calls": 1}])
     bob = herd.phone("bob")
-    first = start_sipp("-sn uac", target=bob.target, options=("-d", "1500"))
-    herd.wait_event(phone="bob", kind="confirmed")
+    first = start_sipp("caller_is_hung_up_on", target=bob.target)
+    up = herd.wait_event(phone="bob", kind="confirmed")
     start_sipp("caller_gets_486", target=bob.target).passes()
+    assert herd.command("hangup", up["call"]).returncode == 0
     first.passes()
     turned_away = herd.wait_event(phone="bob", kind="turned_away")
     assert (turned_away["cause"], turned_away["code"]) == ("busy", 486)

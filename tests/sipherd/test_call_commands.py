@@ -246,7 +246,7 @@ def test_cancel_of_an_answered_call(run: Run, herd: Herd) -> None:
     assert (ran.code, json.loads(ran.out)["outcome"]) == (1, "already_answered")
     assert call.info.cause is None
     assert run("hangup", call.id, "--herd", herd.name).code == 0
-    assert call.wait_ended(timeout=1).cause == "hung_up"
+    assert call.wait_ended(timeout=5).cause == "hung_up"
 
 
 def test_an_incoming_call_can_not_be_cancelled(run: Run, herd: Herd) -> None:

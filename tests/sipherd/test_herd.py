@@ -28,6 +28,7 @@ from sipherd import (
     SupervisorDied,
     TimedOut,
 )
+from sipherd.calls import EventStream
 from sipherd.protocol.events import CallEnded
 from sipherd.protocol.events import IncomingCall as IncomingEvent
 
@@ -79,7 +80,7 @@ def test_no_call_comes(herd: Herd) -> None:
     began = time.monotonic()
     with pytest.raises(TimedOut, match=r"an incoming call at bob: not within 0\.2 s"):
         herd["bob"].incoming(timeout=0.2)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
     with pytest.raises(TimeoutError):  # what a caller may know it as
         herd["bob"].incoming(timeout=0)
 
@@ -299,22 +300,32 @@ def test_from_a_file(tmp_path: Path) -> None:
 # Events.
 
 
+def until_both_ended(events: EventStream) -> list[int]:
+    """The numbers of the events until both legs of the call are over."""
+    numbers, ended = [], 0
+    for event in events:
+        numbers.append(event.n)
+        ended += isinstance(event.body, CallEnded)
+        if ended == 2:
+            return numbers
+    raise AssertionError(f"{ended} of two legs ended, after the events {numbers}")
+
+
 def test_events_are_numbered_without_a_gap(herd: Herd) -> None:
     call, _ = up(herd)
     call.hang_up(timeout=5)
-    with herd.events(timeout=0.3, after=0) as events:
-        seen = [event.n for event in events]
+    with herd.events(timeout=5, after=0) as events:
+        seen = until_both_ended(events)
     assert seen == list(range(1, len(seen) + 1))
 
 
 def test_two_streams_from_different_places(herd: Herd) -> None:
-    with herd.events(timeout=0.3) as from_now:
-        call, incoming = up(herd)
-        with herd.events(timeout=0.3, after=0) as from_the_start:
+    with herd.events(timeout=5) as from_now:
+        call, _ = up(herd)
+        with herd.events(timeout=5, after=0) as from_the_start:
             call.hang_up(timeout=5)
-            incoming.wait_ended(timeout=5)
-            everything = [event.n for event in from_the_start]
-        later = [event.n for event in from_now]
+            everything = until_both_ended(from_the_start)
+        later = until_both_ended(from_now)
     assert everything == list(range(1, everything[-1] + 1))
     assert later == list(range(from_now.n + 1, everything[-1] + 1))
 

@@ -91,7 +91,7 @@ def test_a_reader_that_does_not_read_costs_lines_and_nothing_else(pipes: Pipes) 
     began = time.monotonic()
     for _ in range(sent):
         writer.err(line)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert writer.dropped > 0
     writer.out("the other one goes on\n")
     assert out.read() == b"the other one goes on\n"
@@ -111,7 +111,7 @@ def test_a_stopped_reader_delays_the_end_by_the_deadline_at_most(pipes: Pipes) -
         writer.err("y" * 99 + "\n")
     began = time.monotonic()
     assert not writer.close(0.2)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     # Let the thread end, for the guard's sake.
     err.close(err.read_fd)
     assert writer.close(5)

@@ -238,5 +238,5 @@ def test_sending_to_nobody_never_blocks(runtime_dir: Path) -> None:
     for number in range(100):
         link.send(happened(number))
     link.close(0.05)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert counts["link_lost"] == 70
