@@ -18,12 +18,13 @@ from enum import Enum
 from ...protocol.events import CancelOutcome, EndCause
 from ..stack import Answered, CancelResolved, Hop, Media, Progress, StackRefusal, Target
 from . import sdp
+from .authentication import Attempt, credentials_of
 from .context import ALLOW
 from .dialog import Dialog
 from .leg import Bye, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Message, readable
 from .timers import Timer
-from .transactions import ClientTransaction
+from .transactions import State
 
 __all__ = ["CallerLeg"]
 
@@ -61,7 +62,7 @@ class CallerLeg(Leg):
         self._destination = target.hop
         self._version = 1
         uri = target.request_uri
-        self._invite = ctx.request(
+        self._first_invite = ctx.request(
             "INVITE",
             uri,
             from_=f"{ctx.identity};tag={tag}",
@@ -77,7 +78,7 @@ class CallerLeg(Leg):
             ),
             content=sdp.offer(media, self._session, self._version),
         )
-        self._transaction: ClientTransaction | None = None
+        self._attempt: Attempt | None = None
         self._cancel = _Cancel.NONE
         self._cancel_asked = False
         """By a command: it will be told the outcome.  A drain is told nothing."""
@@ -90,8 +91,13 @@ class CallerLeg(Leg):
 
     def start(self) -> None:
         """Send the INVITE."""
-        send = self._registry.transactions.send
-        self._transaction = send(self._invite, self._destination, self)
+        send = self._registry.requests.send
+        self._attempt = send(self._first_invite, self._destination, self)
+
+    @property
+    def _invite(self) -> Message:
+        """The INVITE as it was sent last: again with credentials, if it was challenged."""
+        return self._first_invite if self._attempt is None else self._attempt.request
 
     # Commands
 
@@ -125,7 +131,10 @@ class CallerLeg(Leg):
     def _start_cancel(self) -> None:
         if self._cancel is not _Cancel.NONE:
             return
-        if self.state is LegState.PROCEEDING:
+        assert self._attempt is not None
+        self._attempt.stop()
+        # A 1xx to an INVITE that was challenged after it does not count.
+        if self._attempt.transaction.state is State.PROCEEDING:
             self._send_cancel()
         else:
             # §9.1: no CANCEL before a 1xx.  It could overtake the INVITE, and then ends nothing.
@@ -152,9 +161,9 @@ class CallerLeg(Leg):
 
     def _on_cancel_unconfirmed(self) -> None:
         """§9.1: no final response in 64·T1 after the CANCEL: the INVITE counts as cancelled."""
-        assert self._transaction is not None
+        assert self._attempt is not None
         # Stay to end an answer that comes even later; else the peer would be left in a call.
-        self._transaction.abandon(64 * self._ctx.config.t1)
+        self._attempt.transaction.abandon(64 * self._ctx.config.t1)
         self._resolve("cancelled_unconfirmed")
         self.end("stopped" if self._draining else "cancelled", "local")
 
@@ -233,7 +242,7 @@ class CallerLeg(Leg):
             # Another fork answered too, or we had given up: this one is ended (§13.2.2.4).
             self._ctx.count("sip_forked_answer")
             bye = dialog.request(self._ctx, "BYE")
-            self._registry.transactions.send(bye, dialog.next_hop(), Bye(lambda answered: None))
+            self._registry.requests.send_within(dialog, bye, Bye(lambda answered: None))
             return
         self.dialog = dialog
         cancel_timer(self._cancel_timer)
@@ -269,7 +278,9 @@ class CallerLeg(Leg):
 
     def _acknowledge(self, dialog: Dialog) -> None:
         """The ACK to a 2xx: a request of its own, with a new branch (§13.2.2.4)."""
-        ack = dialog.request(self._ctx, "ACK", cseq=self._invite.cseq.number)
+        ack = dialog.request(
+            self._ctx, "ACK", cseq=self._invite.cseq.number, extra=credentials_of(self._invite)
+        )
         sent = ack.encode(), dialog.next_hop()
         self._acks[dialog.remote_tag] = sent
         self._ctx.send(*sent)

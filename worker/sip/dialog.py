@@ -106,6 +106,11 @@ class Dialog:
         """Take the remote target of a target refresh request (§12.2.2).  Raises Malformed."""
         self.target = _target(message, self.target)
 
+    def next_cseq(self) -> int:
+        """Take the number of our next request in the dialog (§12.2.1.1)."""
+        self.local_cseq += 1
+        return self.local_cseq
+
     def request(
         self,
         ctx: Context,
@@ -117,8 +122,7 @@ class Dialog:
     ) -> Message:
         """A request within the dialog (§12.2.1.1); ``cseq`` only for the ACK of an INVITE."""
         if cseq is None:
-            self.local_cseq += 1
-            cseq = self.local_cseq
+            cseq = self.next_cseq()
         uri, routes = self.target, self.routes
         if routes and not self._first_hop().loose:
             # A strict router wants itself as request URI and the target as the last Route.

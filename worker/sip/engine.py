@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ...protocol.events import EndCause, TurnedAway
 from ..stack import DEFAULT_PORT, Hop, Media, Output, Stack, StackConfig, StackRefusal, Target
 from . import admission, sdp
+from .authentication import Requests
 from .callee import CalleeLeg
 from .caller import CallerLeg
 from .context import ACCEPT, ALLOW, Context
@@ -39,6 +40,7 @@ class Engine:
     def __init__(self, config: StackConfig, token: Callable[[], str] = _random_token) -> None:
         self.ctx = Context(config, token)
         self.transactions = Transactions(self.ctx)
+        self.requests = Requests(self.transactions)
         self.counters: Mapping[str, int] = self.ctx.counters
         """Running totals by name."""
         self.last_error = ""

@@ -22,6 +22,7 @@ from ...protocol.events import EndCause
 from ..stack import CallEnded, Hop, Media, StackRefusal
 from . import sdp
 from .admission import read_offer
+from .authentication import Requests
 from .context import ACCEPT, ALLOW, Context
 from .dialog import Dialog
 from .message import Message, readable
@@ -51,6 +52,8 @@ class Registry(Protocol):
 
     ctx: Context
     transactions: Transactions
+    requests: Requests
+    """What every request of ours but CANCEL and ACK is sent by: it answers challenges."""
 
     def forget(self, leg: Leg, cause: EndCause) -> None:
         """The leg has ended: no command and no request finds it any more."""
@@ -221,7 +224,7 @@ class Leg:
         self._stop_timers()
         bye = self.dialog.request(self._ctx, "BYE")
         user = Bye(self._on_bye_end)
-        self._registry.transactions.send(bye, self.dialog.next_hop(), user)
+        self._registry.requests.send_within(self.dialog, bye, user)
 
     def _on_bye_end(self, answered: bool) -> None:
         ending = self._ending
