@@ -81,7 +81,7 @@ class Framer:
         buffer = self._buffer
         at = 0
         try:
-            while buffer[at : at + 1] in (b"\r", b"\n"):
+            while buffer.startswith((b"\r", b"\n"), at):
                 if buffer.startswith(PING, at):
                     at += len(PING)
                     return True
@@ -94,7 +94,7 @@ class Framer:
 
     def _find_head(self) -> bool:
         """Look for the empty line, CRLF or LF, as `message.parse` does."""
-        if self._buffer[:1] in (b"\r", b"\n"):
+        if self._buffer.startswith((b"\r", b"\n")):
             return False
         start = max(self._searched - 2, 0)
         ends = [
