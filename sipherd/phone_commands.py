@@ -84,7 +84,7 @@ def _phone_table(phones: Iterable[dict[str, Any]]) -> str:
     heads = ["NAME", "NUMBER", "STATE", "ACTIVITY", "PORT", "PID", "INCARNATION", "RESTARTS"]
     rows = [
         [*(phone[head.lower()] for head in heads), render.megabytes(phone["memory"]), phone["why"]]
-        for phone in phones
+        for phone in (each | {"pid": each["pid"] or ""} for each in phones)
     ]
     numbers = ["PORT", "PID", "INCARNATION", "RESTARTS", "MEMORY"]
     return render.table([*heads, "MEMORY", "WHY"], rows, right=numbers)

@@ -47,7 +47,7 @@ def test_ps_tells_why_a_phone_failed(run: Run, herd: Herd) -> None:
     ran = run("ps", "--herd", herd.name)
     heads, _, bob = rows(ran.out)
     assert heads[-1] == "WHY"
-    assert bob[2] == "failed"
+    assert bob[2:5] == ["failed", str(herd["bob"].port), "1"]  # neither activity nor pid
     assert "SIGKILL" in bob
     assert run("reset", "bob", "--herd", herd.name).out.startswith("bob stopped: ")
     assert run("start", "bob", "--herd", herd.name).out.startswith("bob ready: ")
