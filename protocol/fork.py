@@ -1,12 +1,12 @@
 """What supervisor and nursery say to each other over their Unix socket.
 
 One message a packet (SOCK_SEQPACKET), descriptors ride along by SCM_RIGHTS: with ``Fork`` the
-phone's SIP socket and the write end of its output pipe, with ``Forked`` the child's pidfd.
+phone's SIP sockets and the write end of its output pipe, with ``Forked`` the child's pidfd.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -18,12 +18,21 @@ __all__ = [
     "ForkFailed",
     "Forked",
     "NurseryMessage",
+    "SipSockets",
     "decode_fork",
     "decode_from_nursery",
     "pack",
 ]
 
 MAX_PACKET = 65536
+
+
+class SipSockets(NamedTuple):
+    """Descriptors of the sockets that a phone is reached by, both on one number."""
+
+    udp: int
+    tcp: int
+    """It listens."""
 
 
 class Fork(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):

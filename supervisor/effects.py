@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ..protocol.fork import SipSockets
 from ..protocol.messages import (
     ClientMessage,
     Done,
@@ -136,12 +137,12 @@ Input: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class StartProcess:
-    """Ask the nursery for a process that serves the socket ``fd``."""
+    """Ask the nursery for a process that serves these sockets."""
 
     phone: str
     incarnation: int
     token: str
-    fd: int
+    sockets: SipSockets
 
 
 @dataclass(frozen=True, slots=True)

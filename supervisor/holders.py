@@ -1,4 +1,4 @@
-"""Who has a UDP port or an open file: what /proc tells, for people who must free it.
+"""Who has a SIP port or an open file: what /proc tells, for people who must free it.
 
 Descriptors of other users' processes can't be read without root: such a holder stays unknown.
 """
@@ -10,14 +10,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["processes_holding", "udp_holder"]
+__all__ = ["port_holder", "processes_holding"]
 
 _SHOWN = 3
+_LISTEN = "0A"  # <net/tcp_states.h>
 
 
-def udp_holder(port: int) -> str:
-    """``pid 1234 (sipp)`` for a UDP port on any address; "" where nobody is known."""
-    targets = {f"socket:[{inode}]" for inode in _udp_inodes(port)}
+def port_holder(port: int) -> str:
+    """``pid 1234 (sipp)`` for a port that a UDP socket or a TCP listener has on any address.
+
+    "" where nobody is known.
+    """
+    targets = {f"socket:[{inode}]" for inode in _inodes(port)}
     pids = _processes_with(targets) if targets else []
     names = [f"pid {pid} ({_name(pid)})" for pid in pids[:_SHOWN]]
     more = [f"{len(pids) - _SHOWN} more"] if len(pids) > _SHOWN else []
@@ -29,14 +33,17 @@ def processes_holding(path: Path) -> list[int]:
     return _processes_with({str(path.resolve())})
 
 
-def _udp_inodes(port: int) -> set[str]:
+def _inodes(port: int) -> set[str]:
     inodes: set[str] = set()
     # A socket on [::] can hold the IPv4 port, too.
-    for table in (Path("/proc/net/udp"), Path("/proc/net/udp6")):
+    for name in ("udp", "udp6", "tcp", "tcp6"):
         with contextlib.suppress(OSError):  # no IPv6 here
-            for line in table.read_text().splitlines()[1:]:
+            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
                 fields = line.split()
-                if int(fields[1].rpartition(":")[2], 16) == port:
+                if int(fields[1].rpartition(":")[2], 16) != port:
+                    continue
+                # A connection from this port stands in nobody's way.
+                if name.startswith("udp") or fields[3] == _LISTEN:
                     inodes.add(fields[9])
     return inodes
 

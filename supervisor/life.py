@@ -181,7 +181,7 @@ class Life:
             port=binding.port,
             rtp_first=first,
             rtp_pairs=pairs,
-            fd=binding.fd,
+            sockets=binding.sockets,
         )
         return phone, skips
 
@@ -197,7 +197,7 @@ class Life:
         self._emit(phone, PhoneRemoved())
 
     def _free(self, phone: Phone) -> None:
-        self._close_socket(phone)
+        self._close_sockets(phone)
         self.ports.release(phone.spec, phone.port, rest=phone.used, now=self.now)
         self._release_rtp(phone.rtp_first)
 
@@ -205,17 +205,17 @@ class Life:
         if first != ANY_PORT:
             self.rtp.release(first)
 
-    def _close_socket(self, phone: Phone) -> None:
-        if phone.fd is not None:
-            self.ports.close(phone.fd)
-            phone.fd = None
+    def _close_sockets(self, phone: Phone) -> None:
+        if phone.sockets is not None:
+            self.ports.close(phone.sockets)
+            phone.sockets = None
 
     # -- start -----------------------------------------------------------------------------------
 
     def start(self, phone: Phone) -> None:
         """From NEW, STOPPED or FAILED to STARTING.  Raises PortError if its port was stolen."""
-        if phone.fd is None:
-            phone.fd = self.ports.bind_again(phone.spec, phone.port).fd
+        if phone.sockets is None:
+            phone.sockets = self.ports.bind_again(phone.spec, phone.port).sockets
         self._move(phone, PhoneState.STARTING)
         phone.why = ""
         self._queue.append(phone)
@@ -226,7 +226,7 @@ class Life:
             self._ask_for_process(self._queue.popleft())
 
     def _ask_for_process(self, phone: Phone) -> None:
-        assert phone.fd is not None
+        assert phone.sockets is not None
         self._starting.add(phone)
         if phone.incarnation:
             phone.restarts += 1
@@ -242,7 +242,7 @@ class Life:
         phone.start_timer = self.timers.at(
             self.now + START_DEADLINE, lambda: self._start_overdue(phone)
         )
-        self.effects.append(StartProcess(phone.name, phone.incarnation, phone.token, phone.fd))
+        self.effects.append(StartProcess(phone.name, phone.incarnation, phone.token, phone.sockets))
 
     def forked(self, phone: Phone, pid: int) -> None:
         """The nursery made the process."""
@@ -383,7 +383,7 @@ class Life:
             self._fail(phone, why)
 
     def _fail(self, phone: Phone, why: str) -> None:
-        self._close_socket(phone)
+        self._close_sockets(phone)
         phone.why = why
         self._move(phone, PhoneState.FAILED, why)
         phone.pid = 0
@@ -472,11 +472,11 @@ class Life:
             except PortError as error:
                 if phone.state is not PhoneState.STOPPED:
                     self._move(phone, PhoneState.STOPPED)
-                self._close_socket(phone)
+                self._close_sockets(phone)
                 phone.why = str(error)
                 self._settled(phone)
             return
-        self._close_socket(phone)
+        self._close_sockets(phone)
         if phone.state is not PhoneState.STOPPED:
             self._move(phone, PhoneState.STOPPED)
         self._settled(phone)

@@ -17,7 +17,14 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..protocol.errors import ProtocolError
-from ..protocol.fork import MAX_PACKET, Fork, NurseryMessage, decode_from_nursery, pack
+from ..protocol.fork import (
+    MAX_PACKET,
+    Fork,
+    NurseryMessage,
+    SipSockets,
+    decode_from_nursery,
+    pack,
+)
 
 __all__ = ["DEFAULT_NURSERY", "NurseryLink", "NurseryUnfit", "open_output_pipe"]
 
@@ -106,12 +113,13 @@ class NurseryLink:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def fork(self, request: Fork, sip_fd: int, output_fd: int) -> None:
+    def fork(self, request: Fork, sockets: SipSockets, output_fd: int) -> None:
         """Ask for a process.  A nursery that is dead never answers, see ``restart``."""
         packet = pack(request)
-        if self._outbox or not self._send(packet, [sip_fd, output_fd]):
+        descriptors = [*sockets, output_fd]
+        if self._outbox or not self._send(packet, descriptors):
             # Copies: the owner may close the originals before these could be sent.
-            self._outbox.append((packet, [os.dup(sip_fd), os.dup(output_fd)]))
+            self._outbox.append((packet, [os.dup(fd) for fd in descriptors]))
 
     def is_congested(self) -> bool:
         """Whether ``send_waiting`` is wanted once the socket is writable."""

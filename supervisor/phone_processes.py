@@ -116,7 +116,7 @@ class PhoneProcesses:
             endpoint=self._endpoint,
         )
         try:
-            self._nursery.fork(fork, request.fd, output_write)
+            self._nursery.fork(fork, request.sockets, output_write)
         finally:
             os.close(output_write)
         if self._nursery.is_congested():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..protocol.errors import PhoneNotFound
+from ..protocol.fork import SipSockets
 from ..protocol.messages import PhoneInfo, StopHow
 from ..protocol.spec import PhoneSpec, split_advertise
 from ..protocol.states import CallState, PhoneState
@@ -37,8 +38,8 @@ class Phone:
     port: int
     rtp_first: int
     rtp_pairs: int
-    fd: int | None
-    """The held SIP socket; None while STOPPED or FAILED."""
+    sockets: SipSockets | None
+    """The held SIP sockets; None while STOPPED or FAILED."""
     state: PhoneState = PhoneState.NEW
     why: str = ""
     incarnation: int = 0

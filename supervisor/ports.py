@@ -13,6 +13,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ..protocol.fork import SipSockets
 from ..protocol.spec import PhoneSpec, PortRange
 
 __all__ = ["NUMBER_REST", "Binding", "PortError", "PortPool", "RtpPool", "Skip"]
@@ -25,7 +26,7 @@ meant for its former owner has died out."""
 
 
 class PortError(Exception):
-    """No socket for a phone; ``reason`` is ``no_port``, ``bad_address`` or ``not_permitted``."""
+    """No sockets for a phone; ``reason`` is ``no_port``, ``bad_address`` or ``not_permitted``."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -34,12 +35,12 @@ class PortError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A bound SIP socket."""
+    """Bound SIP sockets."""
 
     host: str
-    """Numeric address the socket is bound to."""
+    """Numeric address they are bound to."""
     port: int
-    fd: int
+    sockets: SipSockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Skip:
 class PortPool:
     """SIP ports of one herd.
 
-    ``bind(address, port)`` returns (numeric host, port, descriptor) or raises OSError;
+    ``bind(address, port)`` returns (numeric host, port, sockets) or raises OSError;
     ``holder(port)`` names who has a port, or returns "".
     """
 
@@ -64,8 +65,8 @@ class PortPool:
         *,
         retries: int,
         strict: bool,
-        bind: Callable[[str, int], tuple[str, int, int]],
-        close: Callable[[int], None],
+        bind: Callable[[str, int], tuple[str, int, SipSockets]],
+        close: Callable[[SipSockets], None],
         holder: Callable[[int], str],
         clock: Callable[[], float],
     ) -> None:
@@ -89,7 +90,7 @@ class PortPool:
     def allocate(
         self, spec: PhoneSpec, *, keep_free: Iterable[int] = ()
     ) -> tuple[Binding, list[Skip]]:
-        """Bind a new phone's socket: its fixed port, an ephemeral one, or the next of the range.
+        """Bind a new phone's sockets: its fixed port, an ephemeral one, or the next of the range.
 
         ``keep_free`` are fixed ports of phones still to come.  Raises PortError.
         """
@@ -114,9 +115,9 @@ class PortPool:
         """Bind the reserved number of a stopped phone.  Raises PortError naming a thief."""
         return self._exactly(spec, port)
 
-    def close(self, fd: int) -> None:
-        """Close the socket; the number stays reserved."""
-        self._close(fd)
+    def close(self, sockets: SipSockets) -> None:
+        """Close the sockets; the number stays reserved."""
+        self._close(sockets)
 
     def release(self, spec: PhoneSpec, port: int, *, rest: bool, now: float) -> None:
         """Give a number back; with ``rest`` it goes to no other phone for NUMBER_REST."""
@@ -135,18 +136,18 @@ class PortPool:
 
     def _any(self, spec: PhoneSpec) -> Binding:
         """An ephemeral port; not one that a stopped phone of ours had from the kernel before."""
-        refused: list[int] = []
+        refused: list[SipSockets] = []
         try:
             while True:
                 binding = Binding(*self._bind(spec.address, 0))
                 if self._owner(spec.address, binding.port) is None:
                     return binding
-                refused.append(binding.fd)
+                refused.append(binding.sockets)
         except OSError as error:
             raise self._fatal(spec, 0, error) from None
         finally:
-            for fd in refused:
-                self._close(fd)
+            for sockets in refused:
+                self._close(sockets)
 
     def _exactly(self, spec: PhoneSpec, port: int) -> Binding:
         owner = self._owner(spec.address, port)

@@ -1,14 +1,23 @@
-"""Bind the SIP socket of a phone."""
+"""Bind the SIP sockets of a phone: UDP and a TCP listener on one number."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 
-__all__ = ["RECEIVE_BUFFER", "bind"]
+from ..protocol.fork import SipSockets
+
+__all__ = ["RECEIVE_BUFFER", "bind", "close"]
 
 RECEIVE_BUFFER = 1024 * 1024
 """Bytes.  With the kernel's default about 90 INVITEs fit, and on overflow the newest are lost."""
+
+_BACKLOG = 128
+"""Connections that wait in the kernel while no process of the phone accepts them."""
+_ATTEMPTS = 50
+"""Numbers of the kernel's choice that are tried until one is free for both."""
 
 # Not in the socket module; the same numbers on every architecture that Python runs Linux on,
 # but for a few that are gone.
@@ -17,21 +26,62 @@ _SO_TIMESTAMPNS = 35
 _SO_RXQ_OVFL = 40
 
 
-def bind(address: str, port: int) -> tuple[str, int, int]:
-    """A bound UDP socket: its numeric host, its port, its descriptor (non-blocking, CLOEXEC).
+def bind(address: str, port: int) -> tuple[str, int, SipSockets]:
+    """Bound sockets: their numeric host, their port, and they (non-blocking, CLOEXEC).
 
     Raises:
-        OSError: the kernel refuses, or the name does not resolve (``socket.gaierror``, whose errno
-            is negative).
+        OSError: the kernel refuses one of them, or the name does not resolve
+            (``socket.gaierror``, whose errno is negative).
     """
-    try:
-        found = socket.getaddrinfo(address, port, socket.AF_INET, socket.SOCK_DGRAM)
-    except UnicodeError:  # a label that IDNA has no form for
-        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
+    family, host = _numeric(address)
+    for attempt in range(_ATTEMPTS):
+        with contextlib.ExitStack() as on_error:
+            udp = on_error.enter_context(_udp(family, host, port))
+            bound = udp.getsockname()[1]
+            try:
+                tcp = _listener(family, host, bound)
+            except OSError as error:
+                if port == 0 and error.errno == errno.EADDRINUSE and attempt + 1 < _ATTEMPTS:
+                    continue
+                raise
+            on_error.pop_all()
+            return host, bound, SipSockets(udp.detach(), tcp.detach())
+    raise AssertionError("unreachable")
+
+
+def close(sockets: SipSockets) -> None:
+    """Close both."""
+    for fd in sockets:
+        os.close(fd)
+
+
+def _numeric(address: str) -> tuple[int, str]:
+    """Family and numeric host; a name is IPv4 where it can be."""
+    families = (socket.AF_INET6,) if ":" in address else (socket.AF_INET, socket.AF_INET6)
+    for family in families:
+        try:
+            found = socket.getaddrinfo(address, None, family, socket.SOCK_DGRAM)
+        except UnicodeError:  # a label that IDNA has no form for
+            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
+        except socket.gaierror:
+            if family == families[-1]:
+                raise
+        else:
+            return family, str(found[0][4][0])
+    raise AssertionError("unreachable")
+
+
+def _socket(family: int, kind: int) -> socket.socket:
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    if family == socket.AF_INET6:
+        # The IPv4 port of the same number is another phone's.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
+
+
+def _udp(family: int, host: str, port: int) -> socket.socket:
     with contextlib.ExitStack() as on_error:
-        udp = on_error.enter_context(
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        )
+        udp = on_error.enter_context(_socket(family, socket.SOCK_DGRAM))
         # No SO_REUSEADDR, no SO_REUSEPORT: with both sides setting it, a newcomer takes the
         # traffic.
         # When a datagram came and how many were lost is unknowable unless asked for now.
@@ -42,7 +92,17 @@ def bind(address: str, port: int) -> tuple[str, int, int]:
             udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except OSError:
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        udp.bind(found[0][4])
-        host, bound = udp.getsockname()
+        udp.bind((host, port))
         on_error.pop_all()
-        return host, bound, udp.detach()
+        return udp
+
+
+def _listener(family: int, host: str, port: int) -> socket.socket:
+    with contextlib.ExitStack() as on_error:
+        tcp = on_error.enter_context(_socket(family, socket.SOCK_STREAM))
+        # Connections of a former owner in TIME_WAIT do not matter; one that listens still does.
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.bind((host, port))
+        tcp.listen(_BACKLOG)
+        on_error.pop_all()
+        return tcp

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -73,6 +76,15 @@ def kamailio() -> str:
     return _peer("kamailio")
 
 
+@pytest.fixture(scope="session")
+def ipv6() -> None:
+    """This machine has IPv6, at least on its loopback device."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        return
+    _missing("no IPv6 here: the address ::1 can't be bound")
+
+
 def _peer(program: str) -> str:
     # Servers are in the sbin beside a bin, and PATH need not lead there.
     folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)]
@@ -80,7 +92,11 @@ def _peer(program: str) -> str:
     path = shutil.which(program, path=os.pathsep.join(map(str, folders)))
     if path is not None:
         return path
-    reason = f"{program} is missing: apt-get install {PEERS[program]}"
+    _missing(f"{program} is missing: apt-get install {PEERS[program]}")
+
+
+def _missing(reason: str) -> NoReturn:
+    """Nothing is left out in CI; elsewhere the test is skipped, and says why."""
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

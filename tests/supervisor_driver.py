@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sipherd.protocol.events import CallPlaced, Event, IncomingCall
+from sipherd.protocol.fork import SipSockets
 from sipherd.protocol.messages import (
     Done,
     Drain,
@@ -58,15 +59,14 @@ def phone(name: str, number: str = "", **keys: Any) -> PhoneSpec:
 
 
 class Kernel:
-    """UDP ports: which are bound, and by whom."""
+    """SIP ports: which are bound, and by whom."""
 
     def __init__(self) -> None:
         self.foreign: dict[int, str] = {}
-        self.bound: dict[int, int] = {}
-        """Descriptor to port."""
+        self.bound: dict[SipSockets, int] = {}
         self._fds = itertools.count(100)
 
-    def bind(self, address: str, port: int) -> tuple[str, int, int]:
+    def bind(self, address: str, port: int) -> tuple[str, int, SipSockets]:
         if port == 0:
             port = next(p for p in itertools.count(40000) if p not in self.bound.values())
         if port < 1024:
@@ -75,12 +75,12 @@ class Kernel:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         if address == "192.0.2.1":
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-        fd = next(self._fds)
-        self.bound[fd] = port
-        return address, port, fd
+        sockets = SipSockets(next(self._fds), next(self._fds))
+        self.bound[sockets] = port
+        return address, port, sockets
 
-    def close(self, fd: int) -> None:
-        del self.bound[fd]
+    def close(self, sockets: SipSockets) -> None:
+        del self.bound[sockets]
 
     def holder(self, port: int) -> str:
         return self.foreign.get(port, "")

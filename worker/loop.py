@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from ..protocol.fork import SipSockets
 from ..protocol.messages import Exit, Hello, Welcome
 from .link import Link
 from .phone import Phone, stack_config
@@ -157,11 +158,11 @@ class Worker:
         phone: str,
         incarnation: int,
         token: str,
-        sip_fd: int,
+        sockets: SipSockets,
         lifeline_fd: int,
     ) -> None:
         self._counts: Counter[str] = Counter()
-        self._sip_fd = sip_fd
+        self._sockets = sockets
         self._lifeline_fd = lifeline_fd
         self._phone: Phone | None = None
         self._sip: SipSocket | None = None
@@ -195,7 +196,7 @@ class Worker:
 
     def _turn(self) -> None:
         for fd, events in self._epoll.poll(self._timeout()):
-            if fd == self._sip_fd:
+            if fd == self._sockets.udp:
                 self._guard(self._on_sip, events)
             elif fd == self._lifeline_fd:
                 self._guard(self._on_orphaned)
@@ -237,7 +238,7 @@ class Worker:
 
     def _adopt(self, welcome: Welcome) -> None:
         """We are the phone's one process: the socket is ours."""
-        sip = SipSocket(self._sip_fd, self._counts)
+        sip = SipSocket(self._sockets.udp, self._counts)
         ports = RtpPorts(
             sip.host,
             welcome.rtp_first,

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
-from ..protocol.fork import Fork
+from ..protocol.fork import Fork, SipSockets
 from .loop import Worker
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class LossyWriter(io.RawIOBase):
         return len(view)
 
 
-def run(fork: Fork, *, sip_fd: int, output_fd: int, lifeline_fd: int, lock_fd: int) -> NoReturn:
+def run(
+    fork: Fork, *, sockets: SipSockets, output_fd: int, lifeline_fd: int, lock_fd: int
+) -> NoReturn:
     """Be the process of a phone, from the fork to the exit."""
     code = 1
     try:
@@ -63,14 +65,14 @@ def run(fork: Fork, *, sip_fd: int, output_fd: int, lifeline_fd: int, lock_fd: i
         reset_signals()
         set_name(fork.phone)
         _take_output(output_fd)
-        close_all_but((sip_fd, lifeline_fd, lock_fd))
+        close_all_but((*sockets, lifeline_fd, lock_fd))
         faulthandler.enable(2)
         worker = Worker(
             endpoint=fork.endpoint,
             phone=fork.phone,
             incarnation=fork.incarnation,
             token=fork.token,
-            sip_fd=sip_fd,
+            sockets=sockets,
             lifeline_fd=lifeline_fd,
         )
         code = worker.run()

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sipherd.supervisor.holders import processes_holding, udp_holder
+from sipherd.supervisor.holders import port_holder, processes_holding
 
 HOLD_A_PORT = """
 import socket
-udp = socket.socket({family}, socket.SOCK_DGRAM)
-udp.bind(("{address}", 0))
-print(udp.getsockname()[1], flush=True)
+holder = socket.socket({family}, {kind})
+holder.bind(("{address}", 0))
+if {kind} == socket.SOCK_STREAM:
+    holder.listen()
+print(holder.getsockname()[1], flush=True)
 input()
 """
 
@@ -33,10 +35,11 @@ def start(code: str) -> tuple[subprocess.Popen[str], str]:
 @pytest.mark.parametrize(
     ("family", "address"), [("socket.AF_INET", "127.0.0.1"), ("socket.AF_INET6", "::")]
 )
-def test_a_process_that_holds_a_port(family: str, address: str) -> None:
-    process, port = start(HOLD_A_PORT.format(family=family, address=address))
+@pytest.mark.parametrize("kind", ["socket.SOCK_DGRAM", "socket.SOCK_STREAM"])
+def test_a_process_that_holds_a_port(family: str, address: str, kind: str) -> None:
+    process, port = start(HOLD_A_PORT.format(family=family, address=address, kind=kind))
     with process:
-        assert f"pid {process.pid} (python" in udp_holder(int(port))
+        assert f"pid {process.pid} (python" in port_holder(int(port))
 
 
 def test_many_holders_are_counted() -> None:
@@ -45,7 +48,7 @@ def test_many_holders_are_counted() -> None:
         fd = udp.fileno()
         processes = [subprocess.Popen(["sleep", "60"], pass_fds=[fd]) for _ in range(4)]
         try:
-            found = udp_holder(udp.getsockname()[1])
+            found = port_holder(udp.getsockname()[1])
         finally:
             for process in processes:
                 process.kill()
@@ -58,7 +61,7 @@ def test_a_free_port_has_no_holder() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         port = udp.getsockname()[1]
-    assert udp_holder(port) == ""
+    assert port_holder(port) == ""
 
 
 def test_processes_that_hold_a_file(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sipherd.protocol.errors import ProtocolError
-from sipherd.protocol.fork import Died, Fork, Forked, ForkFailed, NurseryMessage
+from sipherd.protocol.fork import Died, Fork, Forked, ForkFailed, NurseryMessage, SipSockets
 from sipherd.supervisor.nursery_link import (
     MAX_DEATHS,
     NurseryLink,
@@ -48,7 +48,7 @@ while True:
         os._exit(0)
     fork = decode_fork(data)
     key = {"phone": fork.phone, "incarnation": fork.incarnation}
-    sip, output = fds
+    sip, tcp, output = fds
     os.write(output, b"fork\\n")
     if fork.phone == "echo":
         udp = socket.socket(fileno=os.dup(sip))
@@ -69,6 +69,7 @@ while True:
         time.sleep(0.1)
         send(pack(ForkFailed(**key, error="late")))
     os.close(sip)
+    os.close(tcp)
     os.close(output)
 '''
 
@@ -83,6 +84,7 @@ class Rig:
         self.lifeline, self.lifeline_write = os.pipe()
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
+        self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.output, self.output_write = open_output_pipe()
         self.link = NurseryLink(
             (sys.executable, str(script)), lock_fd=self.lock_fd, lifeline_fd=self.lifeline
@@ -91,7 +93,8 @@ class Rig:
 
     def fork(self, name: str, incarnation: int = 1) -> None:
         request = Fork(phone=name, incarnation=incarnation, token="t", endpoint="ipc:///nowhere")
-        self.link.fork(request, self.udp.fileno(), self.output_write)
+        sockets = SipSockets(self.udp.fileno(), self.tcp.fileno())
+        self.link.fork(request, sockets, self.output_write)
 
     def receive(self) -> tuple[NurseryMessage, int | None]:
         wait_for(self.link.socket_fd)
@@ -111,6 +114,7 @@ class Rig:
             assert self.link.stop(5)
         self.link.close()
         self.udp.close()
+        self.tcp.close()
         for fd in (
             *(self.lock_fd, self.lifeline, self.lifeline_write),
             *(self.output, self.output_write, *self.outputs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sipherd.protocol.fork import SipSockets
 from sipherd.protocol.spec import PhoneSpec, PortRange
 from sipherd.supervisor.ports import PortError, PortPool, RtpPool
 from supervisor_driver import Kernel, phone
@@ -40,7 +41,7 @@ def test_a_freed_number_is_used_again(kernel: Kernel) -> None:
     ports = pool(kernel)
     a, _ = ports.allocate(phone("a"))
     ports.allocate(phone("b"))
-    ports.close(a.fd)
+    ports.close(a.sockets)
     ports.release(phone("a"), a.port, rest=False, now=0.0)
     assert ports_of(ports, phone("c")) == [5060]
 
@@ -103,9 +104,9 @@ def test_fixed_ports_to_come_are_kept_free(kernel: Kernel) -> None:
 def test_one_number_on_two_addresses(kernel: Kernel) -> None:
     bound: list[tuple[str, int]] = []
 
-    def bind(address: str, port: int) -> tuple[str, int, int]:
+    def bind(address: str, port: int) -> tuple[str, int, SipSockets]:
         bound.append((address, port))
-        return address, port, 100 + len(bound)
+        return address, port, SipSockets(100 + len(bound), 200 + len(bound))
 
     ports = pool(kernel)
     ports._bind = bind
@@ -119,7 +120,7 @@ def test_one_number_on_two_addresses(kernel: Kernel) -> None:
 def test_an_ephemeral_port_is_not_a_stopped_phone_s(kernel: Kernel) -> None:
     ports = pool(kernel)
     a, _ = ports.allocate(phone("a", port=0))
-    ports.close(a.fd)
+    ports.close(a.sockets)
     b, _ = ports.allocate(phone("b", port=0))
     assert a.port != b.port
     assert list(kernel.bound.values()) == [b.port]

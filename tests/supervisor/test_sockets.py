@@ -9,16 +9,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from sipherd.supervisor.sockets import RECEIVE_BUFFER, bind
+from sipherd.supervisor.sockets import RECEIVE_BUFFER, bind, close
 
 SO_TIMESTAMPNS, SO_RXQ_OVFL = 35, 40
 
 
 @pytest.fixture
 def bound() -> Iterator[tuple[str, int, socket.socket]]:
-    host, port, fd = bind("127.0.0.1", 0)
-    with socket.socket(fileno=fd) as udp:
+    host, port, sockets = bind("127.0.0.1", 0)
+    with socket.socket(fileno=sockets.udp) as udp, socket.socket(fileno=sockets.tcp):
         yield host, port, udp
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    _, _, sockets = bind("127.0.0.1", 0)
+    with socket.socket(fileno=sockets.udp), socket.socket(fileno=sockets.tcp) as tcp:
+        yield tcp
 
 
 def test_tells_where_it_is_bound(bound: tuple[str, int, socket.socket]) -> None:
@@ -29,8 +36,8 @@ def test_tells_where_it_is_bound(bound: tuple[str, int, socket.socket]) -> None:
 
 
 def test_a_name_becomes_numeric() -> None:
-    host, _, fd = bind("localhost", 0)
-    os.close(fd)
+    host, _, sockets = bind("localhost", 0)
+    close(sockets)
     assert host == "127.0.0.1"
 
 
@@ -85,3 +92,79 @@ def test_a_name_that_does_not_resolve_has_a_negative_errno(name: str) -> None:
         bind(name, 0)
     assert caught.value.errno is not None
     assert caught.value.errno < 0
+
+
+# The TCP listener on the same number
+
+
+def test_both_are_on_one_number() -> None:
+    host, port, sockets = bind("127.0.0.1", 0)
+    with socket.socket(fileno=sockets.udp) as udp, socket.socket(fileno=sockets.tcp) as tcp:
+        assert udp.getsockname() == tcp.getsockname() == (host, port)
+
+
+def test_the_listener(listener: socket.socket) -> None:
+    """A connection waits in the kernel until a process of the phone accepts it."""
+    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    assert not os.get_blocking(listener.fileno())
+    assert not os.get_inheritable(listener.fileno())
+    with socket.create_connection(listener.getsockname(), 5) as peer:
+        accepted, address = listener.accept()
+        accepted.close()
+        assert address == peer.getsockname()
+
+
+def test_a_port_that_somebody_listens_on_is_in_use_whatever_they_set() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        with pytest.raises(OSError, match="in use") as caught:
+            bind("127.0.0.1", port)
+        assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_a_port_with_connections_in_time_wait_is_free(listener: socket.socket) -> None:
+    """As a stopped phone leaves it: who closes a connection first keeps it for a minute."""
+    address = listener.getsockname()
+    with socket.create_connection(address, 5):
+        accepted, _ = listener.accept()
+        accepted.close()
+    listener.close()
+    # The fixture still has the UDP half of the number.
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(address)
+
+
+# IPv6
+
+
+def test_ipv6(ipv6: None) -> None:
+    host, port, sockets = bind("::1", 0)
+    with (
+        socket.socket(fileno=sockets.udp) as udp,
+        socket.socket(fileno=sockets.tcp) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ipv4,
+    ):
+        assert host == "::1"
+        for sock in (udp, tcp):
+            assert sock.getsockname()[:2] == ("::1", port)
+            assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        ipv4.bind(("127.0.0.1", port))
+
+
+def test_any_ipv6_address_leaves_the_ipv4_port_free(ipv6: None) -> None:
+    host, port, sockets = bind("::", 0)
+    try:
+        assert host == "::"
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_INET, kind) as ipv4:
+                ipv4.bind(("0.0.0.0", port))
+    finally:
+        close(sockets)

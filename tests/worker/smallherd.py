@@ -46,6 +46,7 @@ from sipherd.protocol.messages import (
     WorkerMessage,
 )
 from sipherd.protocol.spec import PhoneSpec
+from sipherd.supervisor.sockets import bind
 
 __all__ = ["SmallHerd", "SmallPhone", "descriptors", "is_alive"]
 
@@ -89,8 +90,8 @@ class SmallPhone:
         self.spec = spec
         self.incarnation = incarnation
         self._number = len(herd.phones)
-        self.sip = sip_socket()
-        self.port: int = self.sip.getsockname()[1]
+        self.host, self.port, sockets = bind(spec.address, 0)
+        self.sip, self.tcp = (socket.socket(fileno=fd) for fd in sockets)
         self.output, self.output_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.pid = 0
         self.pidfd = -1
@@ -101,7 +102,8 @@ class SmallPhone:
 
     @property
     def uri(self) -> str:
-        return f"sip:{self.spec.number}@127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"sip:{self.spec.number}@{host}:{self.port}"
 
     def send(self, body: SupervisorToWorker, id: int = 0) -> None:
         """Send to the worker."""
@@ -118,7 +120,7 @@ class SmallPhone:
     def welcome(self, **changes: Any) -> None:
         """Answer the hello and wait until the phone is ready."""
         self.wait(Hello)
-        settings = {"host": "127.0.0.1", "port": self.port, "rtp_pairs": 4}
+        settings = {"host": self.host, "port": self.port, "rtp_pairs": 4}
         settings["rtp_first"] = 30000 + 8 * self._number
         self.send(Welcome(spec=self.spec, **settings | changes))  # type: ignore[arg-type]
         self.wait(Ready)
@@ -168,8 +170,13 @@ class SmallPhone:
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(timeout * 1000))
 
-    def close(self) -> None:
+    def close_sockets(self) -> None:
+        """Those that it is reached by."""
         self.sip.close()
+        self.tcp.close()
+
+    def close(self) -> None:
+        self.close_sockets()
         os.close(self.output)
         if self.pidfd >= 0:
             os.close(self.pidfd)
@@ -263,7 +270,7 @@ class SmallHerd:
             token="secret",
             endpoint=endpoint or self.endpoint,
         )
-        self.send_packet(pack(request), phone.sip.fileno(), phone.output_write)
+        self.send_packet(pack(request), phone.sip.fileno(), phone.tcp.fileno(), phone.output_write)
         os.close(phone.output_write)
 
     def send_packet(self, data: bytes, *fds: int) -> None:

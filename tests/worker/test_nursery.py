@@ -173,11 +173,13 @@ def test_descriptors_of_the_first_and_of_a_later_phone(herd: SmallHerd) -> None:
     phones = [herd.fork(f"p{number}") for number in range(30)]
     first, last = descriptors(phones[0].pid), descriptors(phones[-1].pid)
     assert sorted(kind(target) for target in first) == sorted(kind(target) for target in last)
-    # Its SIP socket and its ZeroMQ connection.
-    assert sum(target.startswith("socket:") for target in last) == 2
-    assert f"socket:[{os.fstat(phones[-1].sip.fileno()).st_ino}]" in last
+    # Its SIP sockets, UDP and TCP, and its ZeroMQ connection.
+    assert sum(target.startswith("socket:") for target in last) == 3
+    for sock in (phones[-1].sip, phones[-1].tcp):
+        assert f"socket:[{os.fstat(sock.fileno()).st_ino}]" in last
     for other in phones[:-1]:
-        assert f"socket:[{os.fstat(other.sip.fileno()).st_ino}]" not in last
+        for sock in (other.sip, other.tcp):
+            assert f"socket:[{os.fstat(sock.fileno()).st_ino}]" not in last
 
 
 def kind(target: str) -> str:
@@ -319,8 +321,8 @@ def test_a_new_incarnation_reads_what_came_before_it(herd: SmallHerd) -> None:
     alice = herd.fork("alice", media="none")
     call(alice, bob.uri)
     again = SmallPhone(herd, bob.spec, 2)
-    again.sip.close()
-    again.sip, again.port = bob.sip.dup(), bob.port
+    again.close_sockets()
+    again.sip, again.tcp, again.port = bob.sip.dup(), bob.tcp.dup(), bob.port
     herd.phones["bob", 2] = again
     herd.ask(again)
     herd.until(lambda: again.pid or None, "the second process")
@@ -416,7 +418,7 @@ def test_a_bad_packet_is_dropped(herd: SmallHerd, data: bytes) -> None:
     assert len(descriptors(herd.nursery.pid)) == before + 1
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 2, 4])
 def test_a_request_with_the_wrong_number_of_descriptors(herd: SmallHerd, count: int) -> None:
     herd.fork("p0")
     before = len(descriptors(herd.nursery.pid))
