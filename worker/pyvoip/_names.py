@@ -10,7 +10,16 @@ with warnings.catch_warnings():
     # pyVoIP.SIP imports pyVoIP.VoIP.status, whose package imports pyVoIP.SIP: unless pyVoIP.VoIP
     # comes first this is an ImportError.
     import pyVoIP.VoIP
-from pyVoIP.RTP import PayloadType, TransmitType
+from pyVoIP.RTP import PayloadType, RTPMessage, RTPParseError, TransmitType
 from pyVoIP.SIP import SIPMessage, SIPMessageType, SIPStatus
 
-__all__ = ["PayloadType", "SIPMessage", "SIPMessageType", "SIPStatus", "TransmitType", "pyVoIP"]
+__all__ = [
+    "PayloadType",
+    "RTPMessage",
+    "RTPParseError",
+    "SIPMessage",
+    "SIPMessageType",
+    "SIPStatus",
+    "TransmitType",
+    "pyVoIP",
+]
