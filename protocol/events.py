@@ -130,11 +130,14 @@ class HerdStarted(Body, frozen=True, kw_only=True, tag="herd_started"):
 
 
 class HerdReady(Body, frozen=True, kw_only=True, tag="herd_ready"):
-    """Every phone of the herd file is READY."""
+    """Every phone of the herd file is READY, and those that register have, or were refused."""
 
     phones: int
     seconds: float
     """Since the supervisor began to start them."""
+    registered: int = 0
+    not_registered: int = 0
+    """Phones that should be, and were refused or not answered."""
 
 
 class HerdStopping(Body, frozen=True, kw_only=True, tag="herd_stopping"):

@@ -26,7 +26,9 @@ __all__ = [
     "PhoneSpec",
     "PortRange",
     "RegisterSpec",
+    "bracketed",
     "conflicts",
+    "is_number",
     "split_advertise",
 ]
 
@@ -57,6 +59,16 @@ def check_name(name: str) -> None:
 def check_number(number: str) -> None:
     if not _NUMBER.fullmatch(number):
         raise ValueError("expected 1 to 64 of the characters A-Z a-z 0-9 + * . _ -")
+
+
+def is_number(text: str) -> bool:
+    """Whether it can be dialled: a user part that needs no escapes."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def bracketed(host: str) -> str:
+    """The host as a URI has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def check_display_name(text: str) -> None:
@@ -318,6 +330,13 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.max_calls is None and self.media == "audio":
             return DEFAULT_CALL_LIMIT
         return self.max_calls
+
+    @property
+    def domain(self) -> str:
+        """Right of the @ in the numbers that it dials: the registrar's or proxy's; "" has none."""
+        if self.register is not None:
+            return self.register.domain or split_advertise(self.register.server)[0]
+        return split_advertise(self.proxy)[0] if self.proxy is not None else ""
 
     def without_secrets(self) -> PhoneSpec:
         """The same without its password, to be shown."""

@@ -31,7 +31,14 @@ def main() -> int:
     except msgspec.MsgspecError as error:
         print(f"sipherd: --spec: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    return run(Options(spec, words.runtime_dir.absolute(), None, words.owner_fd, words.ready_fd))
+    return run(
+        Options(
+            spec=spec,
+            runtime_dir=words.runtime_dir.absolute(),
+            owner_fd=words.owner_fd,
+            ready_fd=words.ready_fd,
+        )
+    )
 
 
 if __name__ == "__main__":

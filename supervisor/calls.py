@@ -22,8 +22,11 @@ from ..protocol.events import (
     CallEvent,
     CallPlaced,
     CancelResolved,
+    DtmfReceived,
+    Held,
     IncomingCall,
     Progress,
+    Retrieved,
 )
 from ..protocol.messages import CallInfo
 from ..protocol.states import CALL_MOVES, CallState, check_move
@@ -33,6 +36,8 @@ __all__ = ["REMEMBERED", "CallDesk", "CallRecord", "Waiter"]
 
 REMEMBERED = 1000
 """Ended calls that can still be asked about."""
+DIGITS_KEPT = 256
+"""DTMF digits of a call that are remembered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +87,12 @@ class CallRecord:
                     changes |= {"state": CallState.ANSWERED, "answered": now}
             case CancelResolved():
                 changes = {"cancel_outcome": event.outcome}
+            case Held(by=by):
+                changes = {"held": tuple(sorted({*self.info.held, by}))}
+            case Retrieved(by=by):
+                changes = {"held": tuple(side for side in self.info.held if side != by)}
+            case DtmfReceived(digit=digit):
+                changes = {"digits": (self.info.digits + digit)[-DIGITS_KEPT:]}
             case CallEnded():
                 changes = {
                     "state": CallState.ENDED,
@@ -91,6 +102,7 @@ class CallRecord:
                     "reason": event.reason or self.info.reason,
                     "by": event.by,
                     "bye_answered": event.bye_answered,
+                    "media": event.media,
                 }
         if "state" in changes:
             check_move(CALL_MOVES, self.state, changes["state"])

@@ -18,6 +18,7 @@ from ..protocol.events import HerdReady, HerdStarted, HerdStopping, NurseryDied
 from ..protocol.messages import (
     AddPhones,
     AnswerCall,
+    AskToRegister,
     AwaitIncoming,
     CallList,
     CancelCall,
@@ -31,24 +32,35 @@ from ..protocol.messages import (
     Happened,
     Hello,
     HerdInfo,
+    HoldCall,
     Leave,
     ListCalls,
     ListPhones,
     PhoneInfo,
     PhoneList,
     PlaceCall,
+    PlayAudio,
     Ready,
+    RecordAudio,
     Refused,
+    RegisterNow,
+    RegisterPhone,
     RejectCall,
     RemovePhones,
     ResetPhones,
     RestartPhones,
+    RetrieveCall,
+    SendDtmf,
     Snapshot,
     StartPhones,
+    StopAudio,
     StopHerd,
     StopPhones,
+    StopRecording,
     StopReports,
     Subscribe,
+    TransferCall,
+    UnregisterPhone,
     Unsubscribe,
     Withdraw,
     WorkerMessage,
@@ -77,6 +89,7 @@ from .life import AdmissionError, Life
 from .operations import Creation, Operations, Starting, Stopping
 from .phones import Phone, PhoneTable
 from .ports import PortPool, RtpPool
+from .registrations import RegisterSlots
 from .requests import Request, Requests
 from .switchboard import Switchboard
 from .timers import Timers
@@ -137,6 +150,7 @@ class Core:
         token: Callable[[], str],
         pid: int,
         version: str,
+        wait_registered: bool = True,
     ) -> None:
         self.spec = spec
         self.events = events
@@ -153,6 +167,10 @@ class Core:
         self._now = 0.0
         self._began = 0.0
         self._end: _End | None = None
+        self._wait_registered = wait_registered
+        self._coming_up: Creation | None = None
+        """The phones of the herd file, until HerdReady."""
+        self._slots = RegisterSlots(spec.register_rate, self._timers, self._grant_slot)
         self._life = Life(
             table=self.table,
             ports=ports,
@@ -214,6 +232,7 @@ class Core:
 
     def _settled(self, phone: Phone) -> None:
         self._operations.settled(phone)
+        self._check_ready()
 
     def _lost(self, phone: Phone) -> tuple[str, ...]:
         return self._board.lost(phone)
@@ -236,8 +255,30 @@ class Core:
         if creation.problem:
             self._effects.append(Finish(EXIT_FAILED, creation.problem))
             return
-        seconds = round(self._now - self._began, 3)
-        self.events.emit(HerdReady(phones=len(creation.phones), seconds=seconds), self._now)
+        self._coming_up = creation
+        self._check_ready()
+
+    def _check_ready(self) -> None:
+        """Say HerdReady once every phone that registers has done so, or was refused."""
+        creation = self._coming_up
+        if creation is None or self._end is not None:
+            return
+        states = Counter(phone.registration.state for phone in creation.phones)
+        if self._wait_registered and states["registering"]:
+            return
+        self._coming_up = None
+        ready = HerdReady(
+            phones=len(creation.phones),
+            seconds=round(self._now - self._began, 3),
+            registered=states["registered"],
+            not_registered=states["failed"],
+        )
+        self.events.emit(ready, self._now)
+
+    def _grant_slot(self, name: str, incarnation: int) -> None:
+        phone = self.table.get(name)
+        if phone and phone.incarnation == incarnation and phone.route is not None:
+            self._life.send(phone, RegisterNow())
 
     def _stop_herd(self, why: str, exit_code: int, request: Request | None, *, quick: bool) -> None:
         first = self._end is None
@@ -303,6 +344,9 @@ class Core:
         match message.body:
             case Happened(t=t, body=body):
                 self._board.happened(phone, t, body)
+                self._check_ready()
+            case AskToRegister():
+                self._slots.ask(phone.name, phone.incarnation, self._now)
             case Done() | Refused():
                 self._board.replied(message.reply_to, message.body)
             case Counters(values=values):
@@ -344,8 +388,24 @@ class Core:
         match request.body:
             case PlaceCall() as body:
                 self._board.place(request, body)
-            case AnswerCall() | RejectCall() | CancelCall() | HangUpCall() as body:
+            case (
+                AnswerCall()
+                | RejectCall()
+                | CancelCall()
+                | HangUpCall()
+                | HoldCall()
+                | RetrieveCall()
+                | SendDtmf()
+                | PlayAudio()
+                | StopAudio()
+                | RecordAudio()
+                | StopRecording()
+            ) as body:
                 self._board.command(request, body)
+            case TransferCall() as body:
+                self._board.transfer(request, body)
+            case RegisterPhone() | UnregisterPhone() as body:
+                self._board.register(request, body)
             case AwaitIncoming() as body:
                 self._board.await_incoming(request, body)
             case Withdraw(request=id):

@@ -30,6 +30,7 @@ from .effects import DeathCause, Effect, Log, Signal, StartProcess, ToWorker
 from .events import EventStream
 from .phones import Departure, Phone, PhoneTable
 from .ports import PortError, PortPool, RtpPool, Skip
+from .registrations import Registration
 from .timers import Timers
 
 __all__ = ["Admission", "AdmissionError", "Life"]
@@ -238,6 +239,7 @@ class Life:
         phone.died_at = None
         phone.seq_in = phone.seq_out = 0
         phone.counters = {}
+        phone.registration = Registration()
         phone.forked_at = self.now
         phone.start_timer = self.timers.at(
             self.now + START_DEADLINE, lambda: self._start_overdue(phone)
@@ -311,6 +313,8 @@ class Life:
             return  # stopped meanwhile
         self._no_longer_starting(phone)
         self.started += 1
+        if phone.spec.register is not None:
+            phone.registration.state = "registering"
         self._move(phone, PhoneState.READY)
         self._settled(phone)
         self._fill_window()
@@ -377,6 +381,7 @@ class Life:
         if phone.route is not None:
             self._routes.pop(phone.route, None)
             phone.route = None
+        phone.registration = Registration()
         if phone.state is PhoneState.DRAINING:
             self._conclude_departure(phone)
         else:

@@ -12,6 +12,7 @@ from ..protocol.messages import PhoneInfo, StopHow
 from ..protocol.spec import PhoneSpec, split_advertise
 from ..protocol.states import CallState, PhoneState
 from .calls import CallRecord
+from .registrations import Registration
 from .timers import Timer
 
 __all__ = ["Departure", "Phone", "PhoneTable"]
@@ -58,6 +59,8 @@ class Phone:
     counters: dict[str, int] = field(default_factory=dict)
     calls: dict[str, CallRecord] = field(default_factory=dict)
     """Calls that are not over, by the worker's key."""
+    registration: Registration = field(default_factory=Registration)
+    """That of the running process."""
     start_timer: Timer | None = None
     cause_timer: Timer | None = None
     departure: Departure | None = None
@@ -100,6 +103,9 @@ class Phone:
             why=self.why,
             calls=tuple(call.id for call in self.calls.values()),
             waiting=waiting,
+            registration=self.registration.state,
+            registration_expires=self.registration.expires_in(now),
+            registration_why=self.registration.why,
             rtp_first=self.rtp_first,
             rtp_pairs=self.rtp_pairs,
             counters=self.counters,

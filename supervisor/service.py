@@ -74,7 +74,7 @@ _STOPS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a supervisor is started with."""
 
@@ -82,6 +82,8 @@ class Options:
     runtime_dir: Path
     view: Callable[[Event], str | None] | None = None
     """Text for stdout about an event, with its line end; None for nothing."""
+    wait_registered: bool = True
+    """The herd is ready when its phones are registered, or were refused; else when they serve."""
     owner_fd: int | None = None
     """Pidfd of the process that this herd must not outlive."""
     ready_fd: int | None = None
@@ -172,6 +174,7 @@ class _Service:
             events=EventStream(lambda t: t - time.monotonic() + time.time()),
             token=functools.partial(secrets.token_hex, 16),
             pid=os.getpid(),
+            wait_registered=options.wait_registered,
             version=_version(),
         )
         self._inbox: deque[Input] = deque()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
 
+from ..protocol.errors import PhoneNotFound
 from ..protocol.events import (
     Answered,
     CallEnded,
@@ -37,10 +39,21 @@ from ..protocol.messages import (
     CancelReport,
     Done,
     HangUpCall,
+    HoldCall,
     PlaceCall,
+    PlayAudio,
+    RecordAudio,
     Refused,
+    RegisterPhone,
     RejectCall,
+    RetrieveCall,
+    SendDtmf,
+    StopAudio,
+    StopRecording,
+    TransferCall,
+    UnregisterPhone,
 )
+from ..protocol.spec import bracketed, is_number
 from ..protocol.states import CallState, PhoneState
 from .calls import CallDesk, CallRecord, Waiter
 from .events import EventStream
@@ -50,7 +63,21 @@ from .requests import Request, Requests
 
 __all__ = ["Switchboard"]
 
-CallCommand: TypeAlias = AnswerCall | RejectCall | CancelCall | HangUpCall
+CallCommand: TypeAlias = (
+    AnswerCall
+    | RejectCall
+    | CancelCall
+    | HangUpCall
+    | HoldCall
+    | RetrieveCall
+    | TransferCall
+    | SendDtmf
+    | PlayAudio
+    | StopAudio
+    | RecordAudio
+    | StopRecording
+)
+PhoneCommand: TypeAlias = RegisterPhone | UnregisterPhone
 WorkerEvent: TypeAlias = CallEvent | RegistrationEvent | TurnedAway | RtpPairSkipped | SipTrace
 
 
@@ -59,8 +86,9 @@ class _Sent:
     """A command a worker has not answered yet; ``request`` is None for one of our own."""
 
     phone: Phone
-    call: CallRecord
-    body: PlaceCall | CallCommand
+    call: CallRecord | None
+    """None for a command about the phone itself."""
+    body: PlaceCall | CallCommand | PhoneCommand
     request: Request | None
 
 
@@ -85,9 +113,7 @@ class Switchboard:
     def place(self, request: Request, body: PlaceCall) -> None:
         """Have a phone place a call.  Raises PhoneNotFound."""
         phone = self._table.find(body.phone)
-        target = body.target.strip()
-        if not _is_uri(target):
-            target = self._table.find(target).uri
+        target = self._dial(phone, body.target, direct=body.direct)
         if phone.state is not PhoneState.READY:
             self._requests.refuse(request, "phone_not_ready", _not_ready(phone))
             return
@@ -111,15 +137,30 @@ class Switchboard:
         )
         self._send(phone, call, command, request)
 
+    def _dial(self, phone: Phone, target: str, *, direct: bool = False) -> str:
+        """The SIP URI that ``phone`` calls for ``target``.  Raises PhoneNotFound.
+
+        A name or number goes by way of the phone's registrar or proxy, so that the PBX is what is
+        tested; a phone without, or ``direct``, calls the herd's phone straight.
+        """
+        target = target.strip()
+        if _is_uri(target):
+            return target
+        domain = phone.spec.domain
+        if direct or not domain:
+            return self._table.find(target).uri
+        try:
+            number = self._table.find(target).spec.number
+        except PhoneNotFound:
+            if not is_number(target):
+                raise
+            number = target  # of somebody else's phone
+        return f"sip:{number}@{bracketed(domain)}"
+
     def command(self, request: Request, body: CallCommand) -> None:
-        """Answer, reject, cancel or hang up a call.  Raises CallNotFound."""
+        """Do something about one call that is up.  Raises CallNotFound."""
         call = self.desk.find(body.call)
-        if call.state is CallState.ENDED:
-            cause = call.info.cause or ""
-            is_cancelled = cause in ("cancelled", "answered_elsewhere")
-            reason = "cancelled" if is_cancelled else "already_ended"
-            why = f"call {call.id}: {reason} ({cause})".replace("_", " ")
-            self._requests.refuse(request, reason, why)
+        if self._refused_ended(request, call):
             return
         if isinstance(body, AnswerCall | RejectCall):
             if call.taken and call.owner != request.client:
@@ -128,9 +169,53 @@ class Switchboard:
                 return
             # Nobody else is to get it while the worker carries this out.
             self.desk.unqueue(call)
+        self._send(
+            self._phone_of(call), call, msgspec.structs.replace(body, call=call.key), request
+        )
+
+    def transfer(self, request: Request, body: TransferCall) -> None:
+        """Have the far end of a call reach somebody else.  Raises CallNotFound, PhoneNotFound."""
+        call = self.desk.find(body.call)
+        if bool(body.target) == bool(body.consult):
+            why = "a transfer has a target or another call to join, one of the two"
+            self._requests.refuse(request, "bad_transfer", why)
+        elif body.target:
+            phone = self._phone_of(call)
+            target = self._dial(phone, body.target)
+            self.command(request, msgspec.structs.replace(body, target=target))
+        else:
+            consult = self.desk.find(body.consult)
+            if consult is call or consult.phone != call.phone:
+                why = f"call {consult.id} is not another call of phone {call.phone}"
+                self._requests.refuse(request, "bad_transfer", why)
+            elif not self._refused_ended(request, consult):
+                self.command(request, msgspec.structs.replace(body, consult=consult.key))
+
+    def register(self, request: Request, body: PhoneCommand) -> None:
+        """Have a phone register or unregister.  Raises PhoneNotFound."""
+        phone = self._table.find(body.phone)
+        if phone.spec.register is None:
+            why = f"phone {phone.name} has no registrar: its spec needs `register`"
+            self._requests.refuse(request, "no_registrar", why)
+        elif phone.state is not PhoneState.READY:
+            self._requests.refuse(request, "phone_not_ready", _not_ready(phone))
+        else:
+            self._send(phone, None, msgspec.structs.replace(body, phone=phone.name), request)
+
+    def _refused_ended(self, request: Request, call: CallRecord) -> bool:
+        if call.state is not CallState.ENDED:
+            return False
+        cause = call.info.cause or ""
+        is_cancelled = cause in ("cancelled", "answered_elsewhere")
+        reason = "cancelled" if is_cancelled else "already_ended"
+        why = f"call {call.id}: {reason} ({cause})".replace("_", " ")
+        self._requests.refuse(request, reason, why)
+        return True
+
+    def _phone_of(self, call: CallRecord) -> Phone:
         phone = self._table.get(call.phone)
         assert phone is not None  # a phone is removed only after its calls
-        self._send(phone, call, msgspec.structs.replace(body, call=call.key), request)
+        return phone
 
     def await_incoming(self, request: Request, body: AwaitIncoming) -> None:
         """Hand over the next incoming call.  Raises PhoneNotFound."""
@@ -163,6 +248,7 @@ class Switchboard:
             case TurnedAway() | RtpPairSkipped() | SipTrace():
                 self._emit(phone, t, body, None)
             case Registered() | RegistrationFailed() | Unregistered():
+                phone.registration.apply(body, t)
                 self._emit(phone, t, body, None)
             case IncomingCall():
                 self._ring(phone, t, body)
@@ -189,6 +275,9 @@ class Switchboard:
         call = self.desk.open(phone.name, "in", t, key=body.call)
         phone.calls[call.key] = call
         call.apply(body, t)
+        if body.replaces:
+            self._ring_in_place(phone, t, body, call)
+            return
         automatic = phone.spec.on_incoming is not None
         # A phone that acts by itself is asked for by name: whoever waits for any phone's calls
         # does not mean its.
@@ -200,6 +289,14 @@ class Switchboard:
             self._hand_over(call, waiter.request, own=not automatic)
         elif not automatic:
             self._offer(phone, call, t)
+
+    def _ring_in_place(self, phone: Phone, t: float, body: IncomingCall, call: CallRecord) -> None:
+        """A call that takes the place of another one, and is answered by itself (RFC 3891)."""
+        old = phone.calls.get(body.replaces)
+        if old is not None:
+            call.owner = old.owner
+        replaced = msgspec.structs.replace(body, call=call.id, replaces=old.id if old else "")
+        self._emit(phone, t, replaced, call)
 
     def _offer(self, phone: Phone, call: CallRecord, t: float) -> None:
         waiting = self.desk.waiting(phone.name)
@@ -233,37 +330,36 @@ class Switchboard:
         sent = self._sent.pop(id, None)
         if sent is None:
             return  # it was settled when the phone died
-        match sent.body:
-            case PlaceCall():
-                self._placed(sent, reply)
-            case AnswerCall(detached=detached) if isinstance(reply, Done) and sent.request:
-                sent.call.owner = None if detached else sent.request.client
-                sent.call.taken = True
-                if sent.request.over:  # it gave up, or is gone
-                    self._hang_up_unless_detached(sent)
+        if sent.call is not None:
+            self._carried_out(sent, sent.call, reply)
         if sent.request is None or sent.request.over:
             return
         if isinstance(reply, Refused):
-            why = reply.message.replace(f"call {sent.call.key}", f"call {sent.call.id}")
-            self._requests.refuse(sent.request, reply.reason, why)
+            self._requests.refuse(sent.request, reply.reason, _in_our_names(sent, reply.message))
+        elif sent.call is None:
+            self._requests.done(sent.request)
         elif isinstance(reply.result, CancelReport):
             report = msgspec.structs.replace(reply.result, call=sent.call.id)
             self._requests.done(sent.request, report)
         else:
             self._requests.done(sent.request, sent.call.info)
 
-    def _placed(self, sent: _Sent, reply: Done | Refused) -> None:
-        if isinstance(reply, Refused):
-            if sent.phone.calls.pop(sent.call.key, None) is not None:
-                self.desk.forget(sent.call)
-        elif sent.request is not None and sent.request.over:
-            self._hang_up_unless_detached(sent)
-
-    def _hang_up_unless_detached(self, sent: _Sent) -> None:
-        """Nobody has learnt of this call: end it, unless it may outlive its client."""
-        detached = isinstance(sent.body, PlaceCall | AnswerCall) and sent.body.detached
-        if not detached and sent.call.state is not CallState.ENDED:
-            self._hang_up(sent.call)
+    def _carried_out(self, sent: _Sent, call: CallRecord, reply: Done | Refused) -> None:
+        match sent.body:
+            case PlaceCall(detached=detached):
+                if isinstance(reply, Refused):
+                    if sent.phone.calls.pop(call.key, None) is not None:
+                        self.desk.forget(call)
+                    return
+            case AnswerCall(detached=detached) if isinstance(reply, Done) and sent.request:
+                call.owner = None if detached else sent.request.client
+                call.taken = True
+            case _:
+                return
+        # It gave up, or is gone: nobody has learnt of this call, unless it may outlive its client.
+        unknown = sent.request is not None and sent.request.over and not detached
+        if unknown and call.state is not CallState.ENDED:
+            self._hang_up(call)
 
     # -- clients and phones that go ----------------------------------------------------------------
 
@@ -289,7 +385,7 @@ class Switchboard:
         stopped = phone.state is PhoneState.DRAINING
         sent = [id for id, command in self._sent.items() if command.phone is phone]
         commands = [self._sent.pop(id) for id in sent]
-        cancelled = {c.call for c in commands if isinstance(c.body, CancelCall)}
+        cancelled = {command.call for command in commands if isinstance(command.body, CancelCall)}
         ended: list[str] = []
         for call in list(phone.calls.values()):
             if call.info.direction == "out" and not call.info.sip_call_id:
@@ -311,7 +407,7 @@ class Switchboard:
         for command in commands:
             if command.request is None:
                 continue
-            if isinstance(command.body, CancelCall):
+            if isinstance(command.body, CancelCall) and command.call is not None:
                 report = CancelReport(call=command.call.id, outcome="phone_crashed")
                 self._requests.done(command.request, report)
             else:
@@ -331,15 +427,13 @@ class Switchboard:
         self._requests.done(request, call.info)
 
     def _hang_up(self, call: CallRecord) -> None:
-        phone = self._table.get(call.phone)
-        assert phone is not None
-        self._send(phone, call, HangUpCall(call=call.key), None)
+        self._send(self._phone_of(call), call, HangUpCall(call=call.key), None)
 
     def _send(
         self,
         phone: Phone,
-        call: CallRecord,
-        body: PlaceCall | CallCommand,
+        call: CallRecord | None,
+        body: PlaceCall | CallCommand | PhoneCommand,
         request: Request | None,
     ) -> None:
         id = next(self._ids)
@@ -361,6 +455,16 @@ class Switchboard:
             pid=phone.pid,
             owner=call.owner if call else None,
         )
+
+
+def _in_our_names(sent: _Sent, message: str) -> str:
+    """What a worker said about a command, with the herd's ids for its calls."""
+    calls = {key: call.id for key, call in sent.phone.calls.items()}
+    if sent.call is not None:  # it may have ended
+        calls[sent.call.key] = sent.call.id
+    return re.sub(
+        r"\bcall ([a-z][0-9]+)\b", lambda match: f"call {calls.get(match[1], match[1])}", message
+    )
 
 
 def _is_uri(target: str) -> bool:

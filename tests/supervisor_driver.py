@@ -89,7 +89,13 @@ class Kernel:
 class Driver:
     """One core, and everything around it."""
 
-    def __init__(self, *specs: PhoneSpec, sip: str = "5060-5099", **keys: Any) -> None:
+    def __init__(
+        self,
+        *specs: PhoneSpec,
+        sip: str = "5060-5099",
+        wait_registered: bool = True,
+        **keys: Any,
+    ) -> None:
         self.now = 1000.0
         self.kernel = Kernel()
         self.spec = HerdSpec(
@@ -114,6 +120,7 @@ class Driver:
             token=lambda: f"token-{next(serial)}",
             pid=1,
             version="0",
+            wait_registered=wait_registered,
         )
         self.effects: list[Effect] = []
         self.pids = itertools.count(5000)

@@ -62,7 +62,7 @@ from ..protocol.messages import (
     Welcome,
     WorkerMessage,
 )
-from ..protocol.spec import split_advertise
+from ..protocol.spec import bracketed
 from .resolve import Resolved
 from .rtp_ports import NoRtpPort, RtpLease
 from .sip.timers import Timer, Timers
@@ -187,17 +187,12 @@ def stack_config(welcome: Welcome) -> StackConfig:
     spec = welcome.spec
     register = spec.register
     registrar = credentials = None
-    domain = ""
     if register is not None:
-        domain = register.domain or split_advertise(register.server)[0]
         user = register.username or spec.number
-        registrar = Registrar(
-            server=register.server, aor=f"sip:{user}@{domain}", expires=int(register.expires)
-        )
+        aor = f"sip:{user}@{bracketed(spec.domain)}"
+        registrar = Registrar(server=register.server, aor=aor, expires=int(register.expires))
         if register.password:
             credentials = Credentials(register.auth_username or user, register.password)
-    elif spec.proxy is not None:
-        domain = split_advertise(spec.proxy)[0]
     return StackConfig(
         user=spec.number,
         host=welcome.host,
@@ -207,7 +202,7 @@ def stack_config(welcome: Welcome) -> StackConfig:
         match_user=spec.match_user,
         max_calls=spec.call_limit,
         ring_timeout=spec.ring_timeout,
-        domain=domain,
+        domain=spec.domain,
         registrar=registrar,
         credentials=credentials,
         proxy=spec.proxy or "",

@@ -59,7 +59,7 @@ from sipherd.supervisor.service import Options, run
 
 spec = msgspec.json.decode(sys.argv[1], type=HerdSpec)
 {options}
-sys.exit(run(Options(spec, Path(sys.argv[2]), ready_fd=int(sys.argv[3]), **more)))
+sys.exit(run(Options(spec=spec, runtime_dir=Path(sys.argv[2]), ready_fd=int(sys.argv[3]), **more)))
 """
 
 

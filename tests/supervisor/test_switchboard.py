@@ -11,9 +11,14 @@ from sipherd.protocol.events import (
     CallEnded,
     CallPlaced,
     CancelResolved,
+    DtmfReceived,
+    Held,
     IncomingCall,
+    MediaStats,
     Overflow,
     Progress,
+    Referred,
+    Retrieved,
 )
 from sipherd.protocol.messages import (
     AnswerCall,
@@ -23,6 +28,7 @@ from sipherd.protocol.messages import (
     Done,
     Expired,
     HangUpCall,
+    HoldCall,
     ListCalls,
     ListPhones,
     PlaceCall,
@@ -30,9 +36,10 @@ from sipherd.protocol.messages import (
     RejectCall,
     StopPhones,
     Subscribe,
+    TransferCall,
     Withdraw,
 )
-from sipherd.protocol.spec import OnIncoming
+from sipherd.protocol.spec import OnIncoming, RegisterSpec
 from sipherd.protocol.states import CallState
 from sipherd.supervisor.effects import ClientGone
 from supervisor_driver import Driver, phone
@@ -53,6 +60,13 @@ def ended(call: str, cause: str = "hung_up") -> CallEnded:
     return CallEnded(call=call, cause=cause, by="remote")  # type: ignore[arg-type]
 
 
+def up(herd: Driver, name: str, target: str = "bob") -> str:
+    """A call that was answered."""
+    call = herd.place(name, target)
+    herd.happens(name, Answered(call=call, code=200, remote_media=None, codec="PCMU"))
+    return call
+
+
 # -- placing -------------------------------------------------------------------------------------
 
 
@@ -69,6 +83,36 @@ def test_a_target_is_a_name_a_number_or_a_uri(herd: Driver, target: str, uri: st
     herd.ask(PlaceCall(phone="1001", target=target))
     (command,) = herd.to_worker("alice")
     assert (command.target, command.dialled, command.call) == (uri, target, "c1")
+
+
+@pytest.mark.parametrize(
+    ("target", "direct", "uri"),
+    [
+        ("bob", False, "sip:1002@pbx.example"),
+        ("1002", False, "sip:1002@pbx.example"),
+        ("2000", False, "sip:2000@pbx.example"),
+        ("*43", False, "sip:*43@pbx.example"),
+        ("bob", True, "sip:1002@127.0.0.1:5062"),
+        ("sip:x@127.0.0.9", False, "sip:x@127.0.0.9"),
+    ],
+)
+def test_a_number_goes_by_way_of_the_registrar(target: str, direct: bool, uri: str) -> None:
+    pbx = RegisterSpec(server="127.0.0.9:5070", domain="pbx.example")
+    herd = Driver(phone("reg", register=pbx), BOB)
+    herd.begin()
+    herd.to_worker("reg")
+    herd.ask(PlaceCall(phone="reg", target=target, direct=direct))
+    (command,) = herd.to_worker("reg")
+    assert (command.target, command.dialled) == (uri, target)
+
+
+def test_a_number_goes_by_way_of_the_proxy() -> None:
+    herd = Driver(phone("behind", proxy="127.0.0.9:5070"))
+    herd.begin()
+    herd.ask(PlaceCall(phone="behind", target="2000"))
+    (command,) = herd.to_worker("behind")
+    assert command.target == "sip:2000@127.0.0.9"
+    assert herd.answer(PlaceCall(phone="behind", target="a b")).reason == "no_such_phone"
 
 
 @pytest.mark.parametrize(
@@ -376,3 +420,131 @@ def test_a_client_sees_the_end_of_the_call_it_holds(herd: Driver) -> None:
 
     assert not herd.core.events.flush(send)
     assert [type(body) for body in seen] == [IncomingCall, CallEnded]
+
+
+# -- what happens within a call ------------------------------------------------------------------
+
+
+def test_a_command_about_a_call_goes_to_its_phone_under_its_key(herd: Driver) -> None:
+    call = herd.ring("bob", "i1")
+    id = herd.ask(HoldCall(call=call))
+    (sent,) = herd.commands("bob")
+    assert sent.body == HoldCall(call="i1")
+    refused = Refused(reason="not_answered", message="call i1 has not been answered")
+    herd.from_worker("bob", refused, reply_to=sent.id)
+    assert herd.reply(id).message == f"call {call} has not been answered"
+
+
+def test_who_holds_a_call_is_known(herd: Driver) -> None:
+    call = up(herd, "alice")
+
+    def held() -> tuple[str, ...]:
+        (info,) = herd.answer(ListCalls(which=(call,))).calls
+        return tuple(info.held)
+
+    herd.happens("alice", Held(call=call, by="remote"))
+    herd.happens("alice", Held(call=call, by="local"))
+    assert held() == ("local", "remote")
+    herd.happens("alice", Retrieved(call=call, by="local"))
+    assert held() == ("remote",)
+    herd.happens("alice", Retrieved(call=call, by="remote"))
+    assert held() == ()
+
+
+def test_digits_and_the_audio_s_end_are_known(herd: Driver) -> None:
+    call = up(herd, "alice")
+    for digit in "12#":
+        herd.happens(
+            "alice", DtmfReceived(call=call, digit=digit, duration_ms=100, method="rfc4733")
+        )
+    stats = MediaStats(sent=50, received=49, lost=1)
+    herd.happens("alice", CallEnded(call=call, cause="hung_up", by="remote", media=stats))
+    (info,) = herd.answer(ListCalls(which=(call,))).calls
+    assert (info.digits, info.media) == ("12#", stats)
+
+
+def test_a_blind_transfer_s_target_is_dialled_as_any(herd: Driver) -> None:
+    call = up(herd, "alice")
+    herd.to_worker("alice")
+    herd.ask(TransferCall(call=call, target="robot"))
+    (sent,) = herd.to_worker("alice")
+    assert sent == TransferCall(call=call, target="sip:1003@127.0.0.1:5064")
+
+
+def test_an_attended_transfer_joins_two_calls_of_one_phone(herd: Driver) -> None:
+    held = up(herd, "alice")
+    consult = herd.ring("alice", "i1")
+    herd.to_worker("alice")
+    herd.ask(TransferCall(call=held, consult=consult))
+    (sent,) = herd.to_worker("alice")
+    assert sent == TransferCall(call=held, consult="i1")
+
+
+def test_transfers_that_can_t_be(herd: Driver) -> None:
+    call, other = up(herd, "alice"), up(herd, "robot")
+    over = up(herd, "alice")
+    herd.happens("alice", ended(over))
+    herd.to_worker("alice")
+    for body, reason in [
+        (TransferCall(call=call), "bad_transfer"),
+        (TransferCall(call=call, target="bob", consult=other), "bad_transfer"),
+        (TransferCall(call=call, consult=call), "bad_transfer"),
+        (TransferCall(call=call, consult=other), "bad_transfer"),
+        (TransferCall(call=call, consult=over), "already_ended"),
+        (TransferCall(call=over, target="bob"), "already_ended"),
+        (TransferCall(call=call, target="bop"), "no_such_phone"),
+        (TransferCall(call=call, consult="c99"), "no_such_call"),
+    ]:
+        assert herd.answer(body).reason == reason
+    assert not herd.to_worker("alice")
+
+
+def test_a_call_that_the_far_end_asked_for_belongs_to_the_same_client(herd: Driver) -> None:
+    call = up(herd, "alice")
+    herd.happens(
+        "alice",
+        Referred(call=call, new_call="t1", target="sip:x@127.0.0.9", by="sip:peer@127.0.0.9"),
+    )
+    (told,) = herd.told(Referred)
+    assert told.call == call
+    herd.happens(
+        "alice",
+        CallPlaced(
+            call="t1",
+            target="sip:x@127.0.0.9",
+            sip_call_id="t1@test",
+            request_uri="sip:x@127.0.0.9",
+            next_hop=("127.0.0.9", 5060),
+        ),
+    )
+    (info,) = herd.answer(ListCalls(which=(told.new_call,))).calls
+    assert (info.phone, info.direction, info.sip_call_id) == ("alice", "out", "t1@test")
+    herd.to_worker("alice")
+    herd.step(ClientGone(b"A"))
+    assert {body.call for body in herd.to_worker("alice")} == {call, "t1"}
+
+
+def test_a_call_that_takes_another_s_place_is_offered_to_nobody(herd: Driver) -> None:
+    old = herd.ring("bob", "i1")
+    herd.answer(AwaitIncoming(which=("bob",)), client=b"A")
+    waiting = herd.ask(AwaitIncoming(which=("bob",)), client=b"B")
+    herd.happens(
+        "bob",
+        IncomingCall(
+            call="i2",
+            sip_call_id="i2@peer",
+            from_uri="sip:peer@127.0.0.1",
+            from_display="",
+            to_uri="sip:x@127.0.0.1",
+            request_uri="sip:x@127.0.0.1",
+            source=("127.0.0.1", 5099),
+            replaces="i1",
+        ),
+    )
+    assert herd.reply(waiting, b"B") is None
+    *_, told = herd.told(IncomingCall)
+    assert told.replaces == old
+    herd.happens("bob", ended("i1", "replaced"))
+    herd.to_worker("bob")
+    herd.step(ClientGone(b"A"))
+    assert [body.call for body in herd.to_worker("bob")] == ["i2"]
