@@ -270,16 +270,12 @@ class Life:
 
     def hello(self, route: bytes, message: Envelope[WorkerMessage], hello: Hello) -> None:
         """Welcome the one process that is awaited; tell any other to exit."""
-        phone = self.table.get(message.phone)
-        if (
-            phone is None
-            or phone.state is not PhoneState.STARTING
-            or phone.incarnation != message.incarnation
-            or phone.token != hello.token
-            or phone.route is not None
-        ):
-            who = {"phone": message.phone, "pid": hello.pid}
-            self.effects.append(Log("warning", "unexpected_hello", who))
+        phone = self._newcomer(message, hello)
+        if phone is None or phone.state is not PhoneState.STARTING:
+            # A stop that interrupts a start kills the process, and this may have been on its way.
+            if phone is None or phone.state not in (PhoneState.DRAINING, PhoneState.STOPPED):
+                who = {"phone": message.phone, "pid": hello.pid}
+                self.effects.append(Log("warning", "unexpected_hello", who))
             self.effects.append(
                 ToWorker(route, Envelope(id=0, body=Exit(why="nobody awaits this process")))
             )
@@ -302,6 +298,18 @@ class Life:
                 rtp_pairs=phone.rtp_pairs,
             ),
         )
+
+    def _newcomer(self, message: Envelope[WorkerMessage], hello: Hello) -> Phone | None:
+        """The phone whose newest process says this, for the first time."""
+        phone = self.table.get(message.phone)
+        if (
+            phone is None
+            or phone.incarnation != message.incarnation
+            or phone.token != hello.token
+            or phone.route is not None
+        ):
+            return None
+        return phone
 
     def by_route(self, route: bytes) -> Phone | None:
         """The phone whose welcomed worker has this ZeroMQ routing id."""

@@ -42,6 +42,7 @@ from sipherd.supervisor.effects import (
     Finish,
     Forked,
     ForkRefused,
+    Log,
     NurseryGone,
     StartProcess,
     StopRequested,
@@ -164,6 +165,20 @@ def test_a_hello_nobody_awaits_is_told_to_exit(incarnation: int, token: str) -> 
     (effect,) = herd.wanted(ToWorker)
     assert type(effect.message.body).__name__ == "Exit"
     assert herd.state("alice") is PhoneState.STARTING
+    assert [log.event for log in herd.wanted(Log)] == ["unexpected_hello"]
+
+
+def test_a_hello_that_crosses_a_stop_is_no_surprise() -> None:
+    """The process of a phone that is stopped while it starts is killed; its hello had left."""
+    herd = Driver(ALICE)
+    herd.step(Begin(herd.spec.phones))
+    herd.step(Forked("alice", 1, 77))
+    herd.ask(StopPhones(which=("alice",)))
+    assert herd.state("alice") is PhoneState.DRAINING
+    herd.wanted(ToWorker)
+    herd.from_worker("alice", Hello(pid=77, token=herd.phone("alice").token))
+    assert [type(effect.message.body).__name__ for effect in herd.wanted(ToWorker)] == ["Exit"]
+    assert not herd.wanted(Log)
 
 
 def test_a_second_hello_with_the_right_token_is_turned_away(herd: Driver) -> None:
