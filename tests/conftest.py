@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ __all__ = ["pytest_addoption", "pytest_configure"]  # hooks of this file, too
 # In CI the same examples every time, elsewhere new ones: a find is for whoever can look at it.
 hypothesis.settings.register_profile("sipherd", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("sipherd")
+
+# A shell starts what runs in its background with SIGINT ignored, and children inherit that: tests
+# that send it to a command would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Programs of Debian packages that tests with the marker `peers` talk to; each is a fixture.
 PEERS = {"sipp": "sip-tester", "baresip": "baresip-core", "kamailio": "kamailio"}
