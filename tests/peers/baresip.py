@@ -159,7 +159,7 @@ class Baresip:
     def _command(self, command: str, parameters: str = "") -> dict[str, Any]:
         text = json.dumps({"command": command, "params": parameters, "token": "sipherd"}).encode()
         self._socket.sendall(b"%d:%b," % (len(text), text))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 10
         while (message := self._read(deadline, f"baresip's answer to {command}")) in self._events:
             pass
         return message

@@ -64,8 +64,9 @@ class _Party:
     def __init__(self, address: str, fault: tuple[str, str] | None) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((address, 0))
-        # After a fault the other side may be silent, and that is right.
-        self._socket.settimeout(3 if fault is None else 1.5)
+        # After a fault the other side may be silent, and that is right: if a message is missing.
+        patience = 10 if fault is None else 2 if fault[1] == "once" else 5
+        self._socket.settimeout(patience)
         self.address, self.port = self._socket.getsockname()
         self.fault = fault
         self.serial = next(_serial)

@@ -32,7 +32,7 @@ _MESSAGE = re.compile(
 )
 
 
-def wait_for(condition: Callable[[], T], what: str, timeout: float = 5.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, timeout: float = 10.0) -> T:
     """What `condition` returns as soon as that is true."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -64,6 +64,7 @@ def cancels_too_early(caller: Caller) -> None:
     caller.invite()
     if caller.fault == ("CANCEL", "early"):
         caller.cancel()
+        return
     caller.receive("180")
     caller.cancel()
     caller.receive("200")

@@ -24,7 +24,7 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
     ):
         for sock in (first, second):
             sock.bind((address, 0))
-            sock.settimeout(3)
+            sock.settimeout(10)
         yield first, second
 
 
