@@ -10,13 +10,18 @@ from dataclasses import dataclass
 
 from ..stack import StackConfig
 from . import sdp
-from .context import ACCEPT, ALLOW
+from .bodies import Unsupported, session_description
+from .context import ACCEPT, ALLOW, SUPPORTED
 from .message import Malformed, Message
+from .session_timer import MIN_SE, is_too_short
 from .uri import SipUri, UriError
 
 __all__ = ["METHODS", "Refusal", "answerable", "check_form", "inspect", "read_offer"]
 
 METHODS = frozenset(ALLOW.split(", "))
+_SUPPORTED = frozenset(SUPPORTED.split(", "))
+_OFFERING = ("INVITE", "UPDATE", "PRACK")
+"""Methods that may carry an offer."""
 _SINGLE = ("From", "To", "Call-ID", "CSeq")
 _AT_MOST_ONCE = ("Max-Forwards", "Content-Length", "Content-Type", "Expires")
 
@@ -64,12 +69,12 @@ def check_form(request: Message) -> None:
             raise Malformed(f"unreadable request URI: {error}", request) from None
     elif ":" not in request.uri or any(char in ' <>"\t' for char in request.uri):
         raise Malformed("unreadable request URI", request)
-    if request.method == "INVITE":
+    if request.method == "INVITE" or (request.method == "UPDATE" and "Contact" in headers):
         _check_contact(request)
 
 
 def _check_contact(request: Message) -> None:
-    """§8.1.1.8: an INVITE has exactly one Contact, a SIP URI."""
+    """§8.1.1.8: what makes or refreshes a dialog has exactly one Contact, a SIP URI."""
     contact = request.contact
     if contact is None:
         raise Malformed("INVITE without Contact", request)
@@ -90,34 +95,27 @@ def inspect(request: Message, config: StackConfig) -> Refusal | None:
             return Refusal(416)  # §8.2.2.1
         if config.match_user and SipUri.parse(request.uri).user_name != config.user:
             return Refusal(404)
-    required = request.headers.values("Require")
-    if required:
-        # §8.2.2.3; we support no option tag at all.  ACK and CANCEL never come here.
-        return Refusal(420, (("Unsupported", ", ".join(required)),))
-    if request.content and request.method == "INVITE":
-        return _inspect_content(request)
+    # §8.2.2.3.  ACK and CANCEL never come here.
+    unknown = [tag for tag in request.headers.values("Require") if tag.lower() not in _SUPPORTED]
+    if unknown:
+        return Refusal(420, (("Unsupported", ", ".join(unknown)),))
+    if request.method in _OFFERING:
+        if is_too_short(request):
+            return Refusal(422, (("Min-SE", str(MIN_SE)),))
+        try:
+            session_description(request)
+        except Unsupported:
+            extra = (("Accept", ACCEPT), ("Accept-Encoding", "identity"))
+            return Refusal(415, extra)  # §8.2.3
     return None
 
 
-def _inspect_content(request: Message) -> Refusal | None:
-    headers = request.headers
-    kind = headers.get("Content-Type").partition(";")[0].strip().lower()
-    encoding = headers.get("Content-Encoding").strip().lower()
-    if kind == ACCEPT and encoding in ("", "identity"):
+def read_offer(request: Message, codecs: tuple[str, ...]) -> sdp.Description | None:
+    """The offer in a request, or None for a late one.  Raises SdpError and NotAcceptable."""
+    content = session_description(request)
+    if content is None:
         return None
-    # §20.15: a body that is no session may say that it can be ignored.
-    if "handling=optional" in headers.get("Content-Disposition").replace(" ", "").lower():
-        return None
-    extra = (("Accept", ACCEPT), ("Accept-Encoding", "identity"))
-    return Refusal(415, extra)  # §8.2.3
-
-
-def read_offer(request: Message) -> sdp.Description | None:
-    """The offer in an INVITE, or None for a late one.  Raises SdpError and NotAcceptable."""
-    kind = request.headers.get("Content-Type").partition(";")[0].strip().lower()
-    if not request.content or kind != ACCEPT:
-        return None
-    offered = sdp.parse(request.content)
+    offered = sdp.parse(content).limited_to(codecs)
     if offered.audio is None:
         raise sdp.NotAcceptable("no stream of the offer can be used")
     return offered

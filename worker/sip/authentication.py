@@ -137,6 +137,14 @@ class Attempt:
         """Answer no more challenges: nobody wants the request any more."""
         self._stopped = True
 
+    def abandon(self, delay: float = 0.0) -> None:
+        """Send it no more; an answer that comes within ``delay`` seconds still finds its user."""
+        self.stop()
+        if self.transaction.unanswered and delay:
+            self.transaction.abandon(delay)
+        elif self.transaction.unanswered:
+            self.transaction.terminate()
+
     # The transactions' user (ClientUser)
 
     def on_response(self, response: Message, source: Hop) -> None:

@@ -7,7 +7,7 @@ import re
 from ...protocol.events import EndCause
 from ..stack import Answered, Confirmed, Hop, IncomingCall, Media, StackRefusal
 from . import sdp
-from .context import ALLOW
+from .context import CAPABILITIES
 from .dialog import Dialog
 from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Message, readable
@@ -36,7 +36,8 @@ class CalleeLeg(Leg):
         tag = transaction.to_tag
         super().__init__(registry, key, request.call_id, tag, LegState.RINGING)
         self.dialog = Dialog.as_callee(request, tag, source)
-        self.remote = offered
+        self._offered = offered
+        self.note_peer(request)
         self._transaction = transaction
         self._transaction.of_call = True
         self._source = source
@@ -79,26 +80,23 @@ class CalleeLeg(Leg):
     def answer(self, media: Media) -> None:
         """Accept the call.  Raises StackRefusal."""
         self._require_ringing()
-        self.media = media
-        if self.remote is None:
-            content = sdp.offer(media, self._session, 1)
-            self._offered = True
-        else:
-            content = sdp.answer(self.remote, media, self._session, 1)
-        self._version = 1
+        offered = self._offered
+        session = self.session
+        session.media = media
+        content = session.offer() if offered is None else session.answer(offered)
         self._stop_ringing()
         self.state = LegState.ACCEPTED
-        self._accept(self._transaction, content)
+        self.accept(self._transaction, content)
         self._ctx.emit(
             Answered(
                 call=self.key,
                 code=200,
-                remote_media=self.remote.address if self.remote else None,
-                codec=self.remote.codec if self.remote else "",
+                remote_media=offered.address if offered else None,
+                codec=offered.codec if offered else "",
             )
         )
-        if self.remote is not None:
-            self._plan_media(self.remote, offered=False)
+        if offered is not None:
+            session.answered()
 
     def reject(self, code: int, reason: str) -> None:
         """Refuse the call.  Raises StackRefusal."""
@@ -119,6 +117,10 @@ class CalleeLeg(Leg):
         elif self.state is not LegState.ENDING and not self._hang_up_later:
             self._hang_up_answered(Ending("stopped", "local"))
 
+    @property
+    def owes_answer(self) -> bool:
+        return self.state is LegState.RINGING and self._offered is not None
+
     def _require_ringing(self) -> None:
         if self.state is not LegState.RINGING:
             raise StackRefusal("already_answered", f"call {self.key} has been answered")
@@ -127,7 +129,7 @@ class CalleeLeg(Leg):
 
     def _send_provisional(self, code: int) -> None:
         contact = self._ctx.contact_by(self._transaction.destination.transport)
-        extra = (("Contact", contact), ("Allow", ALLOW))
+        extra = (("Contact", contact), *CAPABILITIES)
         self._registry.respond(self._transaction, code, extra=extra)
 
     def _on_ring_again(self) -> None:

@@ -19,10 +19,11 @@ from ...protocol.events import CancelOutcome, EndCause
 from ..stack import Answered, CancelResolved, Hop, Media, Progress, StackRefusal, Target
 from . import sdp
 from .authentication import Attempt, credentials_of
-from .context import ALLOW
+from .bodies import Unsupported, session_description
+from .context import CAPABILITIES
 from .dialog import Dialog
 from .leg import Bye, Ending, Leg, LegState, Registry, cancel_timer
-from .message import Message, readable
+from .message import Malformed, Message, readable
 from .timers import Timer
 from .transactions import State
 
@@ -54,13 +55,14 @@ class _CancelUser:
 class CallerLeg(Leg):
     """A call that this phone made."""
 
+    outgoing = True
+
     def __init__(self, registry: Registry, key: str, target: Target, media: Media) -> None:
         ctx = registry.ctx
         call_id, tag = f"{ctx.token()}@{ctx.config.host}", ctx.token()
         super().__init__(registry, key, call_id, tag, LegState.CALLING)
-        self.media = media
+        self.session.media = media
         self._destination = target.hop
-        self._version = 1
         uri = target.request_uri
         self._first_invite = ctx.request(
             "INVITE",
@@ -73,10 +75,10 @@ class CallerLeg(Leg):
             routes=target.routes,
             extra=(
                 ("Contact", ctx.contact_by(target.hop.transport)),
-                ("Allow", ALLOW),
-                ("Supported", ""),
+                *CAPABILITIES,
+                *self.timer.asks(),
             ),
-            content=sdp.offer(media, self._session, self._version),
+            content=self.session.offer(),
         )
         self._attempt: Attempt | None = None
         self._cancel = _Cancel.NONE
@@ -126,7 +128,7 @@ class CallerLeg(Leg):
             self._draining = not self._cancel_asked
             self._start_cancel()
         elif self.state is LegState.CONFIRMED:
-            self._send_bye(Ending("stopped", "local"))
+            self.send_bye(Ending("stopped", "local"))
 
     def _start_cancel(self) -> None:
         if self._cancel is not _Cancel.NONE:
@@ -208,7 +210,7 @@ class CallerLeg(Leg):
         early = self._read_description(response)
         if early is not None:
             self._early[response.to.tag] = early
-            self._plan_media(early, offered=True)
+            self.session.preview(early)
         if response.code not in self._reported:
             self._reported.add(response.code)
             self._ctx.emit(
@@ -249,7 +251,7 @@ class CallerLeg(Leg):
         if self._cancel is not _Cancel.NONE:
             self._resolve("answered_then_ended", response.code)
             cause: EndCause = "stopped" if self._draining else "cancelled"
-            self._send_bye(Ending(cause, "local", response.code, response.reason))
+            self.send_bye(Ending(cause, "local", response.code, response.reason))
             return
         self._take_2xx_description(response, tag)
 
@@ -260,11 +262,12 @@ class CallerLeg(Leg):
         if response.content and (description is None or description.audio is None):
             cause: EndCause = "protocol_error" if description is None else "no_media"
             why = "2xx with an unusable answer"
-            self._send_bye(Ending(cause, "local", response.code, why))
+            self.send_bye(Ending(cause, "local", response.code, why))
             return
-        self.remote = description
         self._early.clear()
         self.state = LegState.CONFIRMED
+        self.note_peer(response)
+        self.timer.take_2xx(response)
         self._ctx.emit(
             Answered(
                 call=self.key,
@@ -274,7 +277,9 @@ class CallerLeg(Leg):
             )
         )
         if description is not None:
-            self._plan_media(description, offered=True)
+            self.session.take_answer(description)
+        else:
+            self.session.keep()
 
     def _acknowledge(self, dialog: Dialog) -> None:
         """The ACK to a 2xx: a request of its own, with a new branch (§13.2.2.4)."""
@@ -286,10 +291,9 @@ class CallerLeg(Leg):
         self._ctx.send(*sent)
 
     def _read_description(self, response: Message) -> sdp.Description | None:
-        if not response.content:
-            return None
         try:
-            return sdp.parse(response.content)
-        except sdp.SdpError:
+            content = session_description(response)
+            return self.session.read(content) if content else None
+        except (sdp.SdpError, Unsupported, Malformed):
             self._ctx.count("sip_malformed")
             return None

@@ -10,10 +10,16 @@ from .message import Malformed, Message, Via
 from .timers import Timer, Timers
 from .uri import SipUri, bracket, quote
 
-__all__ = ["ACCEPT", "ALLOW", "Context"]
+__all__ = ["ACCEPT", "ALLOW", "CAPABILITIES", "SDP", "SUPPORTED", "Context"]
 
-ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS"
-ACCEPT = "application/sdp"
+SDP = "application/sdp"
+"""Content type of session descriptions."""
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE"
+SUPPORTED = "timer"
+"""Option tags of what we can do."""
+ACCEPT = f"{SDP}, multipart/mixed"
+CAPABILITIES = (("Allow", ALLOW), ("Supported", SUPPORTED))
+"""Headers of every message that opens or changes a session (§13.2.1, §13.3.1.4)."""
 
 
 class Context:
@@ -23,9 +29,13 @@ class Context:
     in `outputs` in order.
     """
 
-    def __init__(self, config: StackConfig, token: Callable[[], str]) -> None:
+    def __init__(
+        self, config: StackConfig, token: Callable[[], str], random: Callable[[], float]
+    ) -> None:
         self.config = config
         self.token = token
+        self.random = random
+        """A number from 0 to 1, another one each time."""
         self.now = 0.0
         self.outputs: list[Output] = []
         self.timers = Timers()
@@ -94,6 +104,7 @@ class Context:
         routes: tuple[str, ...] = (),
         extra: tuple[tuple[str, str], ...] = (),
         content: bytes = b"",
+        content_type: str = SDP,
     ) -> Message:
         """A request of ours, by ``transport`` (None: the phone's own).
 
@@ -111,7 +122,7 @@ class Context:
             *extra,
         ]
         if content:
-            headers.append(("Content-Type", ACCEPT))
+            headers.append(("Content-Type", content_type))
         return Message.request(method, uri, headers, content)
 
     def response(
@@ -146,7 +157,7 @@ class Context:
             *extra,
         ]
         if content:
-            headers.append(("Content-Type", ACCEPT))
+            headers.append(("Content-Type", SDP))
         return Message.response(code, headers, content, reason)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..stack import Hop
-from .context import Context
+from .context import SDP, Context
 from .message import Malformed, Message
 from .uri import NameAddr, SipUri, UriError
 
@@ -119,6 +119,7 @@ class Dialog:
         cseq: int | None = None,
         extra: tuple[tuple[str, str], ...] = (),
         content: bytes = b"",
+        content_type: str = SDP,
     ) -> Message:
         """A request within the dialog (§12.2.1.1); ``cseq`` only for the ACK of an INVITE."""
         if cseq is None:
@@ -141,6 +142,7 @@ class Dialog:
             routes=routes,
             extra=extra,
             content=content,
+            content_type=content_type,
         )
 
     def next_hop(self) -> Hop:

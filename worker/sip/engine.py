@@ -14,7 +14,7 @@ from . import admission, sdp
 from .authentication import Requests
 from .callee import CalleeLeg
 from .caller import CallerLeg
-from .context import ACCEPT, ALLOW, Context
+from .context import ACCEPT, CAPABILITIES, Context
 from .leg import Leg
 from .message import Malformed, Message, Via, parse, readable
 from .transactions import ServerInvite, ServerTransaction, Transactions
@@ -26,19 +26,30 @@ _REMEMBERED = 256
 """Ended calls whose end is remembered, so that a late command is refused with the right reason."""
 
 
+# From the kernel at every call: a forked phone shares no random state with its siblings.
+
+
 def _random_token() -> str:
-    # From the kernel at every call: a forked phone shares no random state with its siblings.
     return secrets.token_hex(8)
+
+
+_random_number = secrets.SystemRandom().random
 
 
 class Engine:
     """One SIP user agent; implements `sipherd.worker.stack.Stack`.
 
-    ``token`` makes the unique part of Call-IDs, branches and tags.
+    ``token`` makes the unique part of Call-IDs, branches and tags; ``random`` gives numbers from 0
+    to 1 for what must not happen at the same time at both ends.
     """
 
-    def __init__(self, config: StackConfig, token: Callable[[], str] = _random_token) -> None:
-        self.ctx = Context(config, token)
+    def __init__(
+        self,
+        config: StackConfig,
+        token: Callable[[], str] = _random_token,
+        random: Callable[[], float] = _random_number,
+    ) -> None:
+        self.ctx = Context(config, token, random)
         self.transactions = Transactions(self.ctx)
         self.requests = Requests(self.transactions)
         self.counters: Mapping[str, int] = self.ctx.counters
@@ -143,11 +154,11 @@ class Engine:
 
     def hold(self, call: str, command: int, now: float) -> list[Output]:
         """Put an answered call on hold.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "hold is not supported yet")
+        return self._command(now, lambda: self._leg(call).hold(command, on=True))
 
     def retrieve(self, call: str, command: int, now: float) -> list[Output]:
         """Take it off hold.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "retrieve is not supported yet")
+        return self._command(now, lambda: self._leg(call).hold(command, on=False))
 
     def transfer(self, call: str, command: int, target: str, now: float) -> list[Output]:
         """Refer the peer to ``target``.  Raises StackRefusal."""
@@ -316,6 +327,10 @@ class Engine:
                 self._receive_cancel(transaction, invite)
             else:
                 self._serve(transaction, source)
+        except Malformed as fault:  # a header or body that is not read for every request
+            self.ctx.count("sip_malformed")
+            if transaction.unanswered:
+                self.respond(transaction, fault.code)
         except Exception:
             self._note_error()
             if transaction.unanswered:
@@ -385,7 +400,7 @@ class Engine:
                 )
             return
         try:
-            offered = admission.read_offer(transaction.request)
+            offered = admission.read_offer(transaction.request, self.ctx.config.codecs)
         except sdp.SdpError:
             self.ctx.count("sip_malformed")
             self.respond(transaction, 400, reason="Unreadable Session Description")
@@ -400,12 +415,7 @@ class Engine:
 
     def _receive_options(self, transaction: ServerTransaction) -> None:
         """§11.2: the code is what an INVITE would get now."""
-        extra = (
-            ("Contact", self.ctx.contact),
-            ("Allow", ALLOW),
-            ("Accept", ACCEPT),
-            ("Supported", ""),
-        )
+        extra = (("Contact", self.ctx.contact), ("Accept", ACCEPT), *CAPABILITIES)
         self.respond(transaction, self._unavailable() or 200, extra=extra)
 
     def _unavailable(self) -> int:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 
+from .message import MAX_BODY
+
 __all__ = ["MAX_BODY", "MAX_HEAD", "PING", "PONG", "Framer"]
 
 MAX_HEAD = 32768
 """Bytes of start line and headers."""
-MAX_BODY = 65536
-"""Bytes of a body: what a datagram could have had."""
-
 PING = b"\r\n\r\n"
 """Between messages: "are you there?", to be answered by PONG (RFC 5626 §4.4.1)."""
 PONG = b"\r\n"

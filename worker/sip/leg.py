@@ -14,25 +14,32 @@ States of a leg, caller (c) and callee (s); every path ends in ENDED, told by on
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
 from ...protocol.events import EndCause
-from ..stack import CallEnded, Hop, Media, StackRefusal
+from ..stack import CallEnded, Hop, StackRefusal
 from . import sdp
-from .admission import read_offer
-from .authentication import Requests
-from .context import ACCEPT, ALLOW, Context
+from .authentication import Attempt, Requests
+from .bodies import Unsupported, session_description
+from .context import ACCEPT, ALLOW, CAPABILITIES, SDP, Context
 from .dialog import Dialog
-from .message import Message, readable
+from .message import Malformed, Message, readable
+from .offer_answer import Session
+from .reinvite import Changes
+from .session_timer import SessionTimer
 from .timers import Timer
 from .transactions import ServerTransaction, Transactions
+from .unacked import UnackedAnswer
 
 __all__ = ["Bye", "EndedBy", "Ending", "Leg", "LegState", "Registry", "cancel_timer"]
 
 
 EndedBy: TypeAlias = Literal["local", "remote", "timeout"]
+OnFinal: TypeAlias = Callable[[int, Message | None], None]
+"""Gets the code of a final response, and the response if there was one."""
 
 
 class LegState(Enum):
@@ -80,42 +87,6 @@ class Ending:
     reason: str = ""
 
 
-class UnackedAnswer:
-    """A 2xx to INVITE that is repeated until its ACK comes (§13.3.1.4)."""
-
-    def __init__(
-        self,
-        ctx: Context,
-        data: bytes,
-        destination: Hop,
-        cseq: int,
-        on_timeout: Callable[[], None],
-    ) -> None:
-        self.cseq = cseq
-        self._ctx = ctx
-        self._data = data
-        self._destination = destination
-        self._on_timeout = on_timeout
-        self._interval = ctx.config.t1
-        self._repeat = ctx.after(self._interval, self._on_repeat)
-        self._limit = ctx.after(64 * ctx.config.t1, self._on_limit)
-
-    def stop(self) -> None:
-        """No more copies: the ACK came, or the call is over."""
-        self._repeat.cancel()
-        self._limit.cancel()
-
-    def _on_repeat(self) -> None:
-        self._ctx.count("sip_retransmitted")
-        self._ctx.send(self._data, self._destination)
-        self._interval = min(2 * self._interval, self._ctx.config.t2)
-        self._repeat = self._ctx.after(self._interval, self._on_repeat)
-
-    def _on_limit(self) -> None:
-        self._repeat.cancel()
-        self._on_timeout()
-
-
 class Bye:
     """The user of a BYE's transaction: reports whether a final response came."""
 
@@ -135,8 +106,40 @@ class Bye:
         self._on_end(False)
 
 
+class _Ask:
+    """The user of a request within a dialog that is neither INVITE nor BYE."""
+
+    def __init__(self, leg: Leg, method: str, on_final: OnFinal, *, usage: bool) -> None:
+        self.sent: Attempt | None = None
+        self._leg = leg
+        self._method = method
+        self._on_final = on_final
+        self._usage = usage
+
+    def on_response(self, response: Message, source: Hop) -> None:
+        if response.code >= 200:
+            self._end(response, response.code)
+
+    def on_timeout(self) -> None:
+        self._end(None, 408)
+
+    def on_unreachable(self) -> None:
+        self._end(None, 503)
+
+    def _end(self, response: Message | None, code: int) -> None:
+        self._leg._asks.discard(self)
+        self._on_final(code, response)
+        # §12.2.1.2: the peer does not know the dialog any more, or is not there.
+        if code in (408, 481) and not self._usage and self._leg.state is LegState.CONFIRMED:
+            why = f"{code} to {self._method}"
+            self._leg.lose("dialog_lost", why, timeout=response is None)
+
+
 class Leg:
     """One call at this phone."""
+
+    outgoing = False
+    """We called."""
 
     def __init__(
         self, registry: Registry, key: str, call_id: str, local_tag: str, state: LegState
@@ -146,19 +149,45 @@ class Leg:
         self.local_tag = local_tag
         self.state = state
         self.dialog: Dialog | None = None
-        self.media: Media | None = None
-        self.remote: sdp.Description | None = None
-        """The peer's latest session description."""
+        self.peer_allows: frozenset[str] = frozenset()
+        """Methods that the peer has said it takes."""
         self._registry = registry
         self._ctx = registry.ctx
-        self._session = sdp.session_id(self._ctx.token())
-        self._version = 0
+        self.session = Session(self._ctx, key)
+        self.timer = SessionTimer(self._ctx, self._refresh_session, self._on_session_expired)
+        self.changes = Changes(self, registry)
         self._unacked: UnackedAnswer | None = None
-        self._offered = False
-        """Our latest 2xx carried an offer: its ACK must carry the answer."""
+        self._asks: set[_Ask] = set()
         self._ending = Ending("hung_up", "local")
         self._hang_up_later = False
         self._draining = False
+        self._served: dict[str, Callable[[ServerTransaction, Dialog], None]] = {
+            "INVITE": self._receive_invite,
+            "UPDATE": self.changes.receive_update,
+            "OPTIONS": self._receive_options,
+        }
+
+    # What it is like
+
+    @property
+    def confirmed(self) -> bool:
+        """The call is up: a 2xx and its ACK have made it."""
+        return self.state is LegState.CONFIRMED
+
+    @property
+    def answering(self) -> bool:
+        """A 2xx of ours, to the INVITE or a re-INVITE, lacks its ACK."""
+        return self._unacked is not None
+
+    @property
+    def settled(self) -> bool:
+        """The call is up and no INVITE of the peer is being dealt with."""
+        return self.confirmed and not self.answering
+
+    @property
+    def owes_answer(self) -> bool:
+        """The peer's offer has not been answered yet."""
+        return False
 
     # Commands
 
@@ -170,10 +199,22 @@ class Leg:
         """End the call because the phone stops; harmless if it is ending already."""
         raise NotImplementedError
 
+    def hold(self, command: int, *, on: bool) -> None:
+        """Put the call on hold, or take it back.  Raises StackRefusal."""
+        self.require_answered()
+        self.changes.hold(command, on=on)
+
+    def require_answered(self) -> None:
+        """Raises StackRefusal unless the call is up, or nearly so."""
+        if self.state is LegState.ENDING or self._hang_up_later:
+            raise StackRefusal("already_ended", f"call {self.key} is being ended")
+        if self.state not in (LegState.ACCEPTED, LegState.CONFIRMED):
+            raise StackRefusal("not_answered", f"call {self.key} has not been answered")
+
     def _hang_up_answered(self, ending: Ending) -> None:
         """End an answered call, at once or as soon as a BYE is allowed."""
         if self.state is LegState.CONFIRMED:
-            self._send_bye(ending)
+            self.send_bye(ending)
         elif self.state is LegState.ACCEPTED:
             # §15: the callee must not send BYE before the ACK, or the end of waiting for it.
             self._ending = ending
@@ -181,11 +222,68 @@ class Leg:
         else:
             raise StackRefusal("already_ended", f"call {self.key} is being ended")
 
-    def _plan_media(self, remote: sdp.Description, *, offered: bool) -> None:
-        """Offer and answer are complete: say what the audio is from now on."""
-        plan = sdp.plan(self.key, remote, offered=offered)
-        if plan is not None:
-            self._ctx.emit(plan)
+    # Requests of ours within the dialog
+
+    def ask(
+        self,
+        method: str,
+        on_final: OnFinal,
+        *,
+        dialog: Dialog | None = None,
+        extra: tuple[tuple[str, str], ...] = (),
+        content: bytes = b"",
+        content_type: str = SDP,
+        usage: bool = False,
+    ) -> Message:
+        """Send a request that is neither INVITE nor BYE, in the call's dialog or in ``dialog``.
+
+        ``on_final`` gets the code of the final response, and the response: None with 408 where
+        nobody answered and with 503 where nobody can.  481 and 408 end the call (RFC 5057), but
+        for a request of another ``usage`` of the dialog than the call.
+        """
+        dialog = dialog or self.dialog
+        assert dialog is not None
+        request = dialog.request(
+            self._ctx, method, extra=extra, content=content, content_type=content_type
+        )
+        ask = _Ask(self, method, on_final, usage=usage)
+        self._asks.add(ask)
+        ask.sent = self._registry.requests.send_within(dialog, request, ask)
+        return request
+
+    def note_peer(self, message: Message) -> None:
+        """Remember what the peer says that it can do."""
+        if "Allow" in message.headers:
+            self.peer_allows = frozenset(
+                method.upper() for method in message.headers.values("Allow")
+            )
+
+    def _refresh_session(self) -> None:
+        """Half of the session's time is over, and we are the refresher."""
+        if "UPDATE" not in self.peer_allows:
+            self.changes.refresh()
+            return
+        assert self.dialog is not None
+        contact = self._ctx.contact_by(self.dialog.next_hop().transport)
+        extra = (("Contact", contact), *CAPABILITIES, *self.timer.asks())
+        self.ask("UPDATE", self._on_refreshed, extra=extra)
+
+    def _on_refreshed(self, code: int, response: Message | None) -> None:
+        if response is None or not self.confirmed:
+            return
+        if 200 <= code < 300:
+            assert self.dialog is not None
+            with suppress(Malformed):
+                self.dialog.refresh(response)
+            self.timer.take_2xx(response)
+        elif code == 422 and self.timer.take_422(response):
+            self._refresh_session()
+        elif code not in (408, 481):
+            self.changes.refresh()
+
+    def _on_session_expired(self) -> None:
+        if self.state in (LegState.ACCEPTED, LegState.CONFIRMED):
+            self._hang_up_answered(Ending("session_expired", "timeout"))
 
     # End
 
@@ -212,46 +310,59 @@ class Leg:
         )
         self._registry.forget(self, cause)
 
+    def lose(self, cause: EndCause, why: str, *, timeout: bool = False) -> None:
+        """The call cannot go on: BYE, which the peer may still understand (§12.2.1.2)."""
+        self.send_bye(Ending(cause, "timeout" if timeout else "local", reason=why))
+
     def _stop_timers(self) -> None:
         if self._unacked is not None:
             self._unacked.stop()
             self._unacked = None
+        self.timer.stop()
+        self.changes.stop()
+        for ask in self._asks:
+            if ask.sent is not None:
+                ask.sent.abandon()
+        self._asks.clear()
 
-    def _send_bye(self, ending: Ending) -> None:
+    def send_bye(self, ending: Ending) -> None:
+        """End the call that is up."""
         assert self.dialog is not None
         self._ending = ending
         self.state = LegState.ENDING
         self._stop_timers()
         bye = self.dialog.request(self._ctx, "BYE")
-        user = Bye(self._on_bye_end)
-        self._registry.requests.send_within(self.dialog, bye, user)
+        self._registry.requests.send_within(self.dialog, bye, Bye(self._on_bye_end))
 
     def _on_bye_end(self, answered: bool) -> None:
         ending = self._ending
         self.end(ending.cause, ending.by, ending.code, ending.reason, bye_answered=answered)
 
-    # Requests within the dialog
+    # Requests of the peer within the dialog
+
+    def dialog_with(self, remote_tag: str) -> Dialog | None:
+        """The dialog with that tag of the peer, early ones included."""
+        dialog = self.dialog
+        return dialog if dialog is not None and dialog.remote_tag == remote_tag else None
 
     def receive(self, transaction: ServerTransaction, source: Hop) -> None:
         """Take a request with our tags.  Raises Malformed before anything has changed."""
         request = transaction.request
-        dialog = self.dialog
-        if dialog is None or request.from_.tag != dialog.remote_tag:
+        dialog = self.dialog_with(request.from_.tag)
+        if dialog is None:
             self._registry.respond(transaction, 481)
             return
         if not dialog.in_order(request):
             self._registry.respond(transaction, 500)
             return
         dialog.peer = source
+        serve = self._served.get(request.method)
         if request.method == "BYE":
             self._receive_bye(transaction)
         elif self.state is LegState.ENDING:
             self._registry.respond(transaction, 481)
-        elif request.method == "INVITE":
-            self._receive_invite(transaction)
-        elif request.method == "OPTIONS":
-            extra = (("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", ""))
-            self._registry.respond(transaction, 200, extra=extra)
+        elif serve is not None:
+            serve(transaction, dialog)
         else:
             self._registry.respond(transaction, 405, extra=(("Allow", ALLOW),))
 
@@ -274,9 +385,11 @@ class Leg:
         if first:
             self._on_confirmed()
         if self._hang_up_later:
-            self._send_bye(self._ending)
-        elif self._offered and not self._take_answer(request):
-            self._send_bye(Ending("protocol_error", "local", reason="ACK with an unusable answer"))
+            self.send_bye(self._ending)
+        elif self.session.offered and not self._take_answer(request):
+            self.lose("protocol_error", "ACK with an unusable answer")
+        else:
+            self.changes.run()
 
     def _on_confirmed(self) -> None:
         """The ACK to the 2xx that made the call."""
@@ -286,57 +399,26 @@ class Leg:
         if self.state is not LegState.ENDING:  # else the BYEs crossed, and ours is awaited still
             self.end("hung_up", "remote")
 
-    def _receive_invite(self, transaction: ServerTransaction) -> None:
-        """A re-INVITE: answer as the phone would, with the same media (§14.2)."""
-        request = transaction.request
-        if self._unacked is not None:
-            # A 2xx of ours still lacks its ACK: one exchange of descriptions at a time.
-            self._registry.respond(transaction, 491)
-            return
-        if self.state is not LegState.CONFIRMED:
-            # The first INVITE is not answered yet.
-            self._registry.respond(transaction, 500, extra=(("Retry-After", "5"),))
-            return
-        assert self.dialog is not None
-        try:
-            content = self._describe(request)
-        except (sdp.SdpError, sdp.NotAcceptable):
-            self._registry.respond(transaction, 488)  # the session stays as it was (§14.2)
-            return
-        self.dialog.refresh(request)
-        self._accept(transaction, content)
-        if self.remote is not None and not self._offered:
-            self._plan_media(self.remote, offered=False)
+    def _receive_invite(self, transaction: ServerTransaction, dialog: Dialog) -> None:
+        self.changes.receive_invite(transaction)
 
-    def _describe(self, request: Message) -> bytes:
-        """Our description for the 2xx to ``request``: the answer to its offer, or an offer.
+    def _receive_options(self, transaction: ServerTransaction, dialog: Dialog) -> None:
+        extra = (("Accept", ACCEPT), *CAPABILITIES)
+        self._registry.respond(transaction, 200, extra=extra)
 
-        Raises SdpError and NotAcceptable.
-        """
-        assert self.media is not None
-        offered = read_offer(request)
-        if offered is None:
-            content = sdp.offer(self.media, self._session, self._version + 1)
-        else:
-            content = sdp.answer(offered, self.media, self._session, self._version + 1)
-            self.remote = offered
-        self._offered = offered is None
-        self._version += 1
-        return content
-
-    def _accept(self, transaction: ServerTransaction, content: bytes) -> None:
+    def accept(self, transaction: ServerTransaction, content: bytes) -> None:
         """Send the 2xx to an INVITE and repeat it until the ACK."""
+        request = transaction.request
         contact = self._ctx.contact_by(transaction.destination.transport)
-        extra = (("Contact", contact), ("Allow", ALLOW), ("Supported", ""))
+        extra = (("Contact", contact), *CAPABILITIES, *self.timer.accepts(request))
         data = self._registry.respond(transaction, 200, extra=extra, content=content)
-        cseq = transaction.request.cseq.number
         self._unacked = UnackedAnswer(
-            self._ctx, data, transaction.destination, cseq, self._on_no_ack
+            self._ctx, data, transaction.destination, request.cseq.number, self._on_no_ack
         )
 
     def _on_no_ack(self) -> None:
         ending = self._ending if self._hang_up_later else Ending("no_ack", "timeout")
-        self._send_bye(ending)
+        self.send_bye(ending)
 
     def _take_answer(self, request: Message) -> bool:
         """Read the answer in an ACK to our offer; False if the call cannot go on with it.
@@ -344,16 +426,16 @@ class Leg:
         An ACK without a body breaks RFC 3261 §13.2.1, but signalling tests send it: such a call
         stays up without audio.
         """
-        self._offered = False
-        if not request.content:
-            return True
         try:
-            description = sdp.parse(request.content)
-        except sdp.SdpError:
+            content = session_description(request)
+            answer = self.session.read(content) if content else None
+        except (sdp.SdpError, Unsupported, Malformed):
             return False
-        self.remote = description
-        self._plan_media(description, offered=True)
-        return description.audio is not None
+        if answer is None:
+            self.session.keep()
+            return True
+        self.session.take_answer(answer)
+        return answer.audio is not None
 
 
 def cancel_timer(timer: Timer | None) -> None:

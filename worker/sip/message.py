@@ -24,9 +24,22 @@ from .uri import (
     split_commas,
 )
 
-__all__ = ["CSeq", "Headers", "Malformed", "Message", "Via", "parse", "readable"]
+__all__ = [
+    "MAX_BODY",
+    "CSeq",
+    "Headers",
+    "Malformed",
+    "Message",
+    "Via",
+    "parse",
+    "read_headers",
+    "readable",
+]
 
 _T = TypeVar("_T")
+
+MAX_BODY = 32768
+"""Bytes of the longest body that is read: a session description has a few hundred."""
 
 _COMPACT = {
     "a": "accept-contact",
@@ -308,6 +321,16 @@ def parse(data: bytes) -> Message:
     return message
 
 
+def read_headers(data: bytes) -> tuple[Headers, bytes]:
+    """Headers and body of one part of a multipart body; what is no header is passed over."""
+    headers = Headers()
+    if not data.startswith((b"\r\n", b"\n")):  # it may have no headers at all (RFC 2046 §5.1)
+        head, data, _ = _split_head(data)
+        _parse_header_lines(["", *head.decode("utf-8", "surrogateescape").split("\n")], headers)
+        return headers, data
+    return headers, data.partition(b"\n")[2]
+
+
 def _split_head(data: bytes) -> tuple[bytes, bytes, bool]:
     """Head, body, and whether there is an empty line between them (CRLF or LF)."""
     ends = [(at, at + len(mark)) for mark in (b"\n\r\n", b"\n\n") if (at := data.find(mark)) >= 0]
@@ -362,11 +385,15 @@ def _parse_header_lines(lines: list[str], headers: Headers) -> str:
 def _cut(content: bytes, message: Message) -> bytes:
     """The body as long as Content-Length says (§18.3)."""
     text = message.headers.get("Content-Length")
+    if not text and len(content) > MAX_BODY:
+        raise Malformed("the body is too long", message, code=413)
     if not text:
         return content
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
+    if not text.isascii() or not text.isdigit():
         raise Malformed("unreadable Content-Length", message)
-    length = int(text)
+    length = int(text[:9])
+    if length > MAX_BODY:
+        raise Malformed("the body is too long", message, code=413)
     if length > len(content):
         raise Malformed("Content-Length goes beyond the datagram", message)
     return content[:length]

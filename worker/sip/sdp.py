@@ -7,19 +7,21 @@ stream, so that a video call still gets its audio.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..pyvoip import PayloadType, Section, TransmitType, parse_sections
 from ..stack import Address, Media, MediaPlan
 from .uri import is_numeric
 
 __all__ = [
+    "CODECS",
     "Codec",
     "Description",
     "NotAcceptable",
     "SdpError",
     "Stream",
     "answer",
+    "answered_direction",
     "describe",
     "offer",
     "parse",
@@ -28,7 +30,8 @@ __all__ = [
 ]
 
 AUDIO = (PayloadType.PCMU, PayloadType.PCMA)
-"""What we speak, dearest first."""
+"""What we speak."""
+CODECS = tuple(str(type_.description) for type_ in AUDIO)
 _EVENT_PAYLOAD = 101
 _PROTOCOL = "RTP/AVP"
 
@@ -77,6 +80,11 @@ class Stream:
     rtcp_port: int | None = None
     """Of ``a=rtcp`` (RFC 3605)."""
 
+    def limited_to(self, codecs: tuple[str, ...]) -> Stream:
+        """The same without audio codecs that are none of these."""
+        kept = tuple(c for c in self.codecs if c.type is PayloadType.EVENT or c.name in codecs)
+        return replace(self, codecs=kept)
+
     @property
     def usable(self) -> bool:
         """Whether it is audio that we can speak."""
@@ -90,6 +98,10 @@ class Description:
     streams: tuple[Stream, ...]
     times: str = "0 0"
     """Value of its ``t=`` line, which the answer must repeat (RFC 3264 §6)."""
+
+    def limited_to(self, codecs: tuple[str, ...]) -> Description:
+        """The same without audio codecs that are none of these."""
+        return replace(self, streams=tuple(stream.limited_to(codecs) for stream in self.streams))
 
     @property
     def audio(self) -> Stream | None:
@@ -219,28 +231,86 @@ def session_id(token: str) -> int:
     return zlib.crc32(token.encode())
 
 
-def offer(media: Media, session: int, version: int = 1) -> bytes:
-    """Our offer of one audio stream."""
-    codecs = [Codec(int(type_), type_) for type_ in AUDIO]
-    codecs.append(Codec(_EVENT_PAYLOAD, PayloadType.EVENT))
-    stream = _audio_lines(media.port, codecs, TransmitType.SENDRECV)
-    return describe(media, session, version, stream)
+def offer(
+    media: Media,
+    session: int,
+    version: int = 1,
+    *,
+    codecs: tuple[str, ...] = CODECS,
+    direction: TransmitType = TransmitType.SENDRECV,
+    remote: Description | None = None,
+) -> bytes:
+    """Our offer of one audio stream with ``codecs``, best first.
+
+    ``remote`` is the peer's latest description in a session that is up.  Then the offer keeps its
+    streams, one by one and in order, and its payload numbers (RFC 3264 §8).
+    """
+    taken = remote.audio if remote is not None else None
+    if remote is None or taken is None:
+        audio = _audio_lines(media.port, _our_codecs(codecs, _EVENT_PAYLOAD), direction)
+        return describe(media, session, version, audio)
+    event = next((c.payload for c in taken.codecs if c.type is PayloadType.EVENT), None)
+    audio = _audio_lines(media.port, _our_codecs(codecs, event, taken), direction)
+    return describe(media, session, version, _sections(remote, taken, audio))
 
 
-def answer(offered: Description, media: Media, session: int, version: int = 1) -> bytes:
-    """Our answer: the first usable stream taken, the others declined.  Raises NotAcceptable."""
+def _our_codecs(
+    names: tuple[str, ...], event: int | None, agreed: Stream | None = None
+) -> list[Codec]:
+    numbers = {codec.name: codec.payload for codec in agreed.codecs} if agreed else {}
+    codecs = [
+        Codec(numbers.get(name, int(type_)), type_)
+        for name in names
+        for type_ in AUDIO
+        if type_.description == name
+    ]
+    if event is not None:
+        codecs.append(Codec(event, PayloadType.EVENT))
+    return codecs
+
+
+def answer(
+    offered: Description,
+    media: Media,
+    session: int,
+    version: int = 1,
+    *,
+    direction: TransmitType = TransmitType.SENDRECV,
+) -> bytes:
+    """Our answer: the first usable stream taken, the others declined.  Raises NotAcceptable.
+
+    Codecs stay in the order of the offer, as RFC 3264 §6.1 recommends: so both sides take the
+    same one for the best.  ``direction`` is ours as far as the offer allows it.
+    """
     taken = offered.audio
     if taken is None:
         raise NotAcceptable("no stream of the offer can be used")
+    way = answered_direction(taken.direction, direction)
+    audio = _audio_lines(media.port, list(taken.codecs), way)
+    return describe(media, session, version, _sections(offered, taken, audio), offered.times)
+
+
+def answered_direction(offered: TransmitType, wish: TransmitType) -> TransmitType:
+    """The direction in our answer to a stream offered so, when ``wish`` is ours."""
+    mirror = _MIRROR[offered]
+    sends = all(way in _SENDS for way in (mirror, wish))
+    receives = all(way in _RECEIVES for way in (mirror, wish))
+    if sends:
+        return TransmitType.SENDRECV if receives else TransmitType.SENDONLY
+    return TransmitType.RECVONLY if receives else TransmitType.INACTIVE
+
+
+def _sections(remote: Description, taken: Stream, audio: list[str]) -> list[str]:
+    """A line for each stream of ``remote``: ``audio`` for the one taken, the others declined."""
     lines: list[str] = []
-    for stream in offered.streams:
+    for stream in remote.streams:
         if stream is taken:
-            lines += _audio_lines(media.port, list(stream.codecs), _MIRROR[stream.direction])
+            lines += audio
         else:
             # RFC 3264 §6: same media, profile and formats, port 0.
             kind, _, rest = stream.line.partition(" ")
             lines.append(f"m={kind} 0 {rest.partition(' ')[2]}")
-    return describe(media, session, version, lines, offered.times)
+    return lines
 
 
 def _audio_lines(port: int, codecs: list[Codec], direction: TransmitType) -> list[str]:

@@ -31,7 +31,7 @@ def tokens(prefix: str) -> Callable[[], str]:
 def engine(name: str = "a", address: Hop = ALICE, **config: object) -> Engine:
     """An engine with predictable tokens."""
     settings = {"user": name, "host": address[0], "port": address[1]} | config
-    return Engine(StackConfig(**settings), tokens(name))
+    return Engine(StackConfig(**settings), tokens(name), lambda: 0.5)
 
 
 def sends(outputs: list[Output]) -> list[Message]:

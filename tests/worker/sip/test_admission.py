@@ -11,13 +11,13 @@ CONTACT = "Contact: <sip:b@192.0.2.2:5062>"
 def test_options():
     (response,) = sends(Hand().receive(request("OPTIONS")))
     assert response.code == 200
-    assert response.headers["Accept"] == "application/sdp"
+    assert response.headers.values("Accept")[0] == "application/sdp"
     assert "BYE" in response.headers["Allow"]
     assert "Supported" in response.headers
     assert response.to.tag
 
 
-@pytest.mark.parametrize("method", ["REGISTER", "UPDATE", "REFER", "INFO", "NOTIFY", "NEWMETHOD"])
+@pytest.mark.parametrize("method", ["REGISTER", "REFER", "INFO", "NOTIFY", "NEWMETHOD"])
 def test_methods_we_do_not_have(method):
     (response,) = sends(Hand().receive(request(method)))
     assert response.code == 405
@@ -36,11 +36,11 @@ def test_supported_extensions_of_the_peer_do_not_matter():
     assert lines(Hand().receive(request("INVITE", body=OFFER, extra=extra))) == ["180"]
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "multipart/mixed;boundary=x"])
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/x;boundary=x"])
 def test_another_content_type_is_415(kind):
     (response,) = sends(Hand().receive(request("INVITE", body=b"hello", content_type=kind)))
     assert response.code == 415
-    assert response.headers["Accept"] == "application/sdp"
+    assert response.headers.values("Accept") == ["application/sdp", "multipart/mixed"]
 
 
 def test_a_body_that_may_be_ignored_is():

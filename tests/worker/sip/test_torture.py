@@ -87,7 +87,7 @@ WEIRD_URI = (
          request("OPTIONS", extra=("Via: SIP/2.0/SCTP a;branch=z9hG4bKx",
                                    "Via: SIP/2.0/UNKNOWN b;branch=z9hG4bKy")), ["200"]),
         ("3.1.2.2 Content-Length too large",
-         request("INVITE", body=OFFER).replace(b"Length: ", b"Length: 99"), ["400"]),
+         request("INVITE", body=OFFER).replace(b"Length: ", b"Length: 9"), ["400"]),
         ("3.1.2.3 negative Content-Length",
          request("INVITE", body=OFFER).replace(b"Length: ", b"Length: -"), ["400"]),
         ("3.1.2.4 overlarge scalars",
