@@ -16,7 +16,7 @@ PORT = 5060
 def party() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((loopback_address(), PORT))
-    sock.settimeout(3)
+    sock.settimeout(10)
     return sock
 
 
@@ -103,7 +103,7 @@ def test_rtp_ports(parties: tuple[socket.socket, socket.socket]) -> None:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as media,
     ):
         media.bind((right.getsockname()[0], 20000))
-        media.settimeout(3)
+        media.settimeout(10)
         relay.open(20000)
         left.sendto(b"rtp", (relay.right, 20000))
         assert media.recvfrom(100) == (b"rtp", (relay.left, PORT))
@@ -116,6 +116,6 @@ def test_what_goes_wrong_is_told(parties: tuple[socket.socket, socket.socket]) -
     left, _ = parties
     relay = Relay(*addresses(parties), [PORT], drop=drop)
     left.sendto(b"x", (relay.right, PORT))
-    relay._thread.join(3)
+    relay._thread.join(10)
     with pytest.raises(LookupError):
         relay.close()
