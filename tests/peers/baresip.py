@@ -139,6 +139,23 @@ class Baresip:
     def accept(self) -> None:
         self._command("accept")
 
+    def hold(self) -> None:
+        self._command("hold")
+
+    def retrieve(self) -> None:
+        self._command("resume")
+
+    def transfer(self, uri: str) -> None:
+        """Blind."""
+        self._command("transfer", uri)
+
+    def reinvite(self) -> None:
+        self._command("reinvite")
+
+    def press(self, key: str) -> None:
+        """One DTMF digit, as RTP events (RFC 4733)."""
+        self._command("sndcode", key)
+
     def hang_up(self) -> None:
         self._command("hangup")
 

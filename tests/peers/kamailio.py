@@ -80,7 +80,8 @@ class Kamailio:
         # A socket's path has at most 107 bytes.
         self._run = Path(tempfile.mkdtemp(dir="/tmp", prefix="sh-kamailio-"))
         self._rpc = self._run / "rpc"
-        defines = {
+        defines: dict[str, object] = {
+            "ADDRESS": f'"{self.address}"',
             "RPC_SOCKET": f'"{self._rpc}"',
             "NONCE_EXPIRE": nonce_expire,
             "MIN_EXPIRES": min_expires,
@@ -139,7 +140,7 @@ class Kamailio:
             reply = self._run / "reply"
             reply.unlink(missing_ok=True)
             sock.bind(str(reply))
-            sock.settimeout(5)
+            sock.settimeout(10)
             request = {"jsonrpc": "2.0", "method": method, "params": parameters, "id": 1}
             sock.sendto(json.dumps(request).encode(), str(self._rpc))
             answer = json.loads(sock.recv(1 << 20))
@@ -172,7 +173,7 @@ class Kamailio:
         """End it with all its processes, and remove what it keeps outside of its folder."""
         self._process.terminate()
         try:
-            self._process.wait(5)
+            self._process.wait(2)
         except subprocess.TimeoutExpired:
             # Its processes would stay, were only the first of them killed.
             os.killpg(self._process.pid, signal.SIGKILL)

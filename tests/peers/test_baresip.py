@@ -27,7 +27,7 @@ def test_a_call_is_still_up_after_40_seconds(start_herd: StartHerd, bob: Baresip
     herd = start_herd([{"name": "alice"}])
     with Herd.connect(herd.name) as client:
         call = client["alice"].call(bob.uri)
-        call.wait_answered(timeout=5)
+        call.wait_answered(timeout=10)
         bob.wait_event("CALL_ESTABLISHED")
         time.sleep(40)
         assert bob.calls_up() == 1
@@ -43,10 +43,10 @@ def test_baresip_hangs_up(start_herd: StartHerd, bob: Baresip) -> None:
     herd = start_herd([{"name": "alice"}])
     with Herd.connect(herd.name) as client:
         call = client["alice"].call(bob.uri)
-        call.wait_answered(timeout=5)
+        call.wait_answered(timeout=10)
         bob.wait_event("CALL_ESTABLISHED")
         bob.hang_up()
-        ended = call.wait_ended(timeout=5)
+        ended = call.wait_ended(timeout=10)
         assert (ended.cause, ended.by) == ("hung_up", "remote")
 
 
@@ -56,7 +56,7 @@ def test_baresip_calls_a_phone(start_herd: StartHerd, bob: Baresip) -> None:
     alice = herd.phone("alice")
     with Herd.connect(herd.name) as client:
         bob.dial(f"sip:1001@{alice.host}:{alice.port}")
-        incoming = client["alice"].incoming(timeout=5)
+        incoming = client["alice"].incoming(timeout=10)
         bob.wait_event("CALL_RINGING")
         incoming.answer()
         bob.wait_event("CALL_ESTABLISHED")
@@ -94,7 +94,7 @@ def test_baresip_rejects(start_herd: StartHerd, start_baresip: StartBaresip) -> 
         call = client["alice"].call(bob.uri)
         bob.wait_event("CALL_INCOMING")
         bob.hang_up()
-        ended = call.wait_ended(timeout=5)
+        ended = call.wait_ended(timeout=10)
     assert (ended.cause, ended.by, ended.code) == ("rejected", "remote", 486)
 
 
@@ -105,7 +105,7 @@ def test_a_phone_gives_up(start_herd: StartHerd, start_baresip: StartBaresip) ->
     with Herd.connect(herd.name) as client:
         call = client["alice"].call(bob.uri)
         bob.wait_event("CALL_INCOMING")
-        assert call.cancel(timeout=5).outcome == "cancelled"
+        assert call.cancel(timeout=10).outcome == "cancelled"
         bob.wait_event("CALL_CLOSED")
 
 
@@ -131,7 +131,7 @@ def test_the_first_call_after_a_restart(start_herd: StartHerd, bob: Baresip, end
 
         def calls() -> None:
             call = client["alice"].call(bob.uri)
-            call.wait_answered(timeout=5)
+            call.wait_answered(timeout=10)
             bob.wait_event("CALL_ESTABLISHED")
             call.hang_up()
             bob.wait_event("CALL_CLOSED")
