@@ -248,6 +248,15 @@ class RegisterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         check_password(self.password)
         _check("expires", check_expires, self.expires)
 
+    def __repr__(self) -> str:
+        # What is logged or raised may show any part of a herd, and must not show this one.
+        shown = (
+            f"{field}={getattr(self, field)!r}"
+            for field in self.__struct_fields__
+            if field != "password"
+        )
+        return f"RegisterSpec({', '.join(shown)})"
+
 
 class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One phone.

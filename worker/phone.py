@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
@@ -109,6 +110,8 @@ _END_OF_REFUSED: dict[str, EndCause] = {
 }
 """How a call ends that the peer of another one wanted, and that was refused here."""
 
+_USER = "-_.!~*'()&=+$,;?/"
+"""What the user part of a URI has beside letters and digits without an escape (RFC 3261 §25.1)."""
 _CSEQ = re.compile(rb"^CSeq[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _CALL_ID = re.compile(rb"^(?:Call-ID|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _TRACE_HEAD = 8192
@@ -189,7 +192,7 @@ def stack_config(welcome: Welcome) -> StackConfig:
     registrar = credentials = None
     if register is not None:
         user = register.username or spec.number
-        aor = f"sip:{user}@{bracketed(spec.domain)}"
+        aor = f"sip:{quote(user, safe=_USER)}@{bracketed(spec.domain)}"
         registrar = Registrar(server=register.server, aor=aor, expires=int(register.expires))
         if register.password:
             credentials = Credentials(register.auth_username or user, register.password)

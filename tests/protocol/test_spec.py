@@ -103,3 +103,11 @@ def test_port_range() -> None:
 def test_split_advertise() -> None:
     assert split_advertise("192.0.2.1") == ("192.0.2.1", None)
     assert split_advertise("pbx.example.org:5070") == ("pbx.example.org", 5070)
+
+
+def test_no_repr_shows_a_password():
+    register = RegisterSpec(server="pbx.lab", username="a", password="geheim")
+    assert repr(register) == (
+        "RegisterSpec(server='pbx.lab', domain='', username='a', auth_username='', expires=3600.0)"
+    )
+    assert "geheim" not in repr(HerdSpec(phones=(PhoneSpec(name="a", register=register),)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
@@ -16,11 +16,15 @@ from sipherd.protocol.events import (
     CancelResolved,
     Confirmed,
     IncomingCall,
+    Registered,
+    RegistrationFailed,
     RtpPairSkipped,
     SipTrace,
+    Unregistered,
 )
 from sipherd.protocol.messages import (
     AnswerCall,
+    AskToRegister,
     CancelCall,
     CancelReport,
     Counters,
@@ -35,8 +39,11 @@ from sipherd.protocol.messages import (
     PlaceCall,
     Ready,
     Refused,
+    RegisterNow,
+    RegisterPhone,
     RejectCall,
     SupervisorToWorker,
+    UnregisterPhone,
     Welcome,
 )
 from sipherd.protocol.spec import PhoneSpec
@@ -44,6 +51,7 @@ from sipherd.worker.phone import Phone, stack_config
 from sipherd.worker.resolve import Resolved
 from sipherd.worker.rtp_ports import NoRtpPort, RtpLease
 from sipherd.worker.sip.engine import Engine
+from sipherd.worker.sip.message import Message, parse
 from sipherd.worker.stack import Address, Hop
 
 B = TypeVar("B")
@@ -519,6 +527,122 @@ def test_more_calls_than_the_limit(wire: Wire, alice: Desk) -> None:
     alice.call(bob.uri, "c2")
     assert alice.ended().code == 486
     assert len(bob.heard(IncomingCall)) == 1
+
+
+# Registering
+
+
+class Pbx:
+    """What answers every request with 200, on the wire in the place of a phone."""
+
+    exit_now = False
+
+    def __init__(self, wire: Wire, address: Address) -> None:
+        self.phone = self
+        self.address = address
+        self.wire = wire
+        self.seen: list[Message] = []
+        wire.desks[address] = cast(Desk, self)
+
+    def next_deadline(self) -> None:
+        return None
+
+    def tick(self, now: float) -> None:
+        """It has no timer."""
+
+    def receive(self, data: bytes, source: Hop, now: float) -> None:
+        request = parse(data)
+        self.seen.append(request)
+        copied = ("Via", "From", "To", "Call-ID", "CSeq", "Contact")
+        lines = [f"{name}: {request.headers[name]}" for name in copied]
+        answer = "\r\n".join(["SIP/2.0 200 OK", *lines, "Content-Length: 0", "", ""]).encode()
+        self.wire.flying.append((answer, self.address, source.address))
+
+
+PBX: Address = ("192.0.2.8", 5070)
+REGISTER = {"server": "192.0.2.8:5070", "domain": "lab.test", "password": "secret"}
+
+
+def registering(wire: Wire, **register: Any) -> Desk:
+    return Desk(wire, A, number="1001", register=REGISTER | register)
+
+
+def test_a_phone_is_ready_before_it_asks_to_register(wire: Wire) -> None:
+    pbx = Pbx(wire, PBX)
+    alice = registering(wire)
+    assert [type(body) for body, _ in alice.told] == [Ready, AskToRegister]
+    wire.settle()
+    assert pbx.seen == []
+    alice.run(RegisterNow())
+    (request,) = pbx.seen
+    assert (request.method, request.uri, request.to.uri) == (
+        "REGISTER",
+        "sip:lab.test",
+        "sip:1001@lab.test",
+    )
+    (registered,) = alice.heard(Registered)
+    assert (registered.registrar, registered.expires) == ("192.0.2.8:5070", 3600)
+
+
+def test_register_and_unregister_are_done_when_the_registrar_has_answered(wire: Wire) -> None:
+    pbx = Pbx(wire, PBX)
+    alice = registering(wire)
+    id = alice.start(RegisterPhone(phone="p"))
+    wire.settle()
+    assert alice.reply(id) is None
+    alice.run(RegisterNow())
+    assert alice.reply(id) == Done()
+    assert alice.run(UnregisterPhone(phone="p")) == Done()
+    assert pbx.seen[-1].headers["Expires"] == "0"
+    assert [event.confirmed for event in alice.heard(Unregistered)] == [True]
+
+
+def test_a_registration_that_fails_says_why(wire: Wire) -> None:
+    alice = registering(wire)
+    alice.unreachable.add(PBX)
+    id = alice.start(RegisterPhone(phone="p"))
+    alice.run(RegisterNow())
+    refused = alice.reply(id)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "unreachable"
+    assert alice.heard(RegistrationFailed)[0].retry_in is not None
+    assert Desk(wire, B_).run(RegisterPhone(phone="p")).reason == "no_registrar"
+
+
+def test_a_drained_phone_has_unregistered(wire: Wire) -> None:
+    pbx = Pbx(wire, PBX)
+    alice = registering(wire)
+    alice.run(RegisterNow())
+    alice.start(Drain())
+    assert alice.heard(Drained) == []
+    wire.settle()
+    assert pbx.seen[-1].headers["Expires"] == "0"
+    assert len(alice.heard(Drained)) == 1
+
+
+def test_calls_go_by_the_registrar_unless_they_are_direct(wire: Wire) -> None:
+    alice = registering(wire)
+    assert alice.call("sip:1002@lab.test") == Done()
+    (placed,) = alice.heard(CallPlaced)
+    assert (placed.request_uri, placed.next_hop) == ("sip:1002@lab.test", PBX)
+    alice.call(f"sip:b@{B_[0]}:{B_[1]}", "c2", direct=True)
+    assert alice.heard(CallPlaced)[1].next_hop == B_
+
+
+def test_a_user_name_that_no_uri_can_hold_is_escaped(wire: Wire) -> None:
+    pbx = Pbx(wire, PBX)
+    alice = registering(wire, username="a@b#1%", auth_username="x")
+    alice.run(RegisterNow())
+    assert pbx.seen[0].to.uri == "sip:a%40b%231%25@lab.test"
+
+
+def test_the_password_is_told_to_nobody(wire: Wire) -> None:
+    alice = registering(wire)
+    alice.run(RegisterNow())
+    wire.advance(100)
+    assert "secret" not in repr(alice.told)
+    assert "secret" not in repr(vars(alice.phone))
+    assert not any(b"secret" in data for data in wire.passed)
 
 
 # Leaving

@@ -46,7 +46,8 @@ class Context:
         self.contact = self.contact_by(config.transport)
         """Value of our Contact header, where nothing asks for another transport."""
         display = f"{quote(config.display_name)} " if config.display_name else ""
-        self.identity = f"{display}<{SipUri(config.host, config.user)}>"
+        ours = SipUri(config.domain or config.host, config.user)
+        self.identity = f"{display}<{config.registrar.aor if config.registrar else ours}>"
         """Value of our From header in a call of ours, without tag."""
 
     def emit(self, output: Output) -> None:
@@ -61,12 +62,23 @@ class Context:
     def way(self, uri: SipUri, *, direct: bool = False) -> tuple[Hop, tuple[str, ...]]:
         """Next hop and Route headers of a request for ``uri`` outside of any dialog.
 
-        ``direct`` leaves the outbound proxy out.  Raises UriError for a transport we don't have.
+        The outbound proxy, if there is one; else for the domain that we are registered in the
+        registrar's server, which need not be what the domain's name leads to; else, and with
+        ``direct`` always, what ``uri`` says.  Raises UriError for a transport we don't have.
         """
-        if direct or not self.config.proxy:
-            return uri.hop(self.config.transport), ()
-        proxy = SipUri.parse(f"sip:{self.config.proxy};lr")
-        return proxy.hop(self.config.transport), (f"<{proxy}>",)
+        own = uri.hop(self.config.transport)
+        if direct:
+            return own, ()
+        if self.config.proxy:
+            proxy = SipUri.parse(f"sip:{self.config.proxy};lr")
+            return proxy.hop(self.config.transport), (f"<{proxy}>",)
+        registrar = self.config.registrar
+        if registrar is not None and uri.host.lower() == SipUri.parse(registrar.aor).host.lower():
+            server = SipUri.parse(f"sip:{registrar.server}").hop(own.transport)
+            # With another port it is somebody else on the registrar's machine, such as a phone.
+            if uri.port is None or uri.port == server.address[1]:
+                return server, ()
+        return own, ()
 
     def send(self, data: bytes, destination: Hop) -> None:
         """Put a message on the wire."""

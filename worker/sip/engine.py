@@ -17,6 +17,7 @@ from .caller import CallerLeg
 from .context import ACCEPT, CAPABILITIES, Context
 from .leg import Leg
 from .message import Malformed, Message, Via, parse, readable
+from .registration import Registration
 from .transactions import ServerInvite, ServerTransaction, Transactions
 from .uri import SipUri, UriError, split_commas
 
@@ -62,6 +63,7 @@ class Engine:
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._incoming = 0
         self._draining = False
+        self._registration = Registration(self.requests) if config.registrar else None
 
     # Time
 
@@ -180,29 +182,32 @@ class Engine:
 
     def register(self, command: int, now: float) -> list[Output]:
         """Register now, and stay registered.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "registration is not supported yet")
+        return self._command(now, lambda: self._our_registration().register(command))
 
     def unregister(self, command: int, now: float) -> list[Output]:
         """Have the registrar forget us.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "registration is not supported yet")
+        return self._command(now, lambda: self._our_registration().unregister(command))
 
     def take_slot(self, now: float) -> list[Output]:
         """A REGISTER may be sent now."""
-        return []
+        return self._command(now, lambda: self._our_registration().take_slot())
 
     def drain(self, now: float) -> list[Output]:
-        """End every call and refuse new ones with 503."""
+        """End every call, refuse new ones with 503, unregister."""
         self.ctx.now = now
         self._draining = True
-        for leg in list(self._legs.values()):
+        drains = [leg.drain for leg in self._legs.values()]
+        if self._registration is not None:
+            drains.append(self._registration.drain)
+        for drain in drains:
             try:
-                leg.drain()
+                drain()
             except Exception:  # the other calls must be ended all the same
                 self._note_error()
         return self._take_outputs()
 
     def is_idle(self) -> bool:
-        """No call and no unanswered BYE, CANCEL or refusal is left."""
+        """No call and no unanswered REGISTER, BYE, CANCEL or refusal is left."""
         return not self._legs and next(self.transactions.waiting(), None) is None
 
     # What legs need (Registry)
@@ -249,6 +254,11 @@ class Engine:
         self.ctx.now = now
         action()
         return self._take_outputs()
+
+    def _our_registration(self) -> Registration:
+        if self._registration is None:
+            raise StackRefusal("no_registrar", "the phone has no registrar")
+        return self._registration
 
     def _leg(self, call: str) -> Leg:
         leg = self._legs.get(call)
