@@ -86,7 +86,9 @@ class FakeRegistrar:
         self._order = {request.call_id: number}
         self.seen = [*self.seen[-50:], request]
         response = self._serve(request)
-        self._answers = {branch: response}  # a REGISTER has one transaction at a time
+        # Copies may be late: the transactions of the last minutes are remembered.
+        self._answers[branch] = response
+        self._answers = dict(list(self._answers.items())[-8:])
         self.codes.append(parse(response).code)
         return response
 
@@ -142,12 +144,12 @@ class Day:
     """
 
     def __init__(
-        self, registrar: FakeRegistrar | None = None, *, seed: int = 1, **config: object
+        self, pbx: FakeRegistrar | None = None, *, seed: int = 1, **config: object
     ) -> None:
         self.now = 0.0
         self.random = random.Random(seed)
         self.engine = Engine(register_config(**config), tokens("a"), self.random.random)
-        self.registrar = registrar or FakeRegistrar(lambda: self.now)
+        self.pbx = pbx or FakeRegistrar(lambda: self.now)
         self.reported: list[tuple[float, Output]] = []
         self.sent: list[tuple[float, Message]] = []
         self.loses: Callable[[bytes], bool] = lambda data: False
@@ -194,7 +196,7 @@ class Day:
             elif self._flight and self._flight[0][0] <= self.now:
                 _, _, data, to_registrar = heapq.heappop(self._flight)
                 if to_registrar:
-                    self._fly(self.registrar.answer(data), False)
+                    self._fly(self.pbx.answer(data), False)
                 else:
                     self.take(self.engine.receive(data, SERVER, self.now))
             else:

@@ -417,13 +417,13 @@ def test_the_refresh_has_credentials_from_the_start():
     day = Day()
     day.take(day.engine.register(0, 0.0))
     day.run(20_000)
-    codes = day.registrar.codes
+    codes = day.pbx.codes
     assert codes[:3] == [401, 200, 401]  # the nonce is too old after 300 s
     fast = Day(FakeRegistrar(lambda: fast.now, nonce_life=10**6))
     fast.take(fast.engine.register(0, 0.0))
     fast.run(20_000)
-    assert fast.registrar.codes[:2] == [401, 200]
-    assert set(fast.registrar.codes[2:]) == {200}
+    assert fast.pbx.codes[:2] == [401, 200]
+    assert set(fast.pbx.codes[2:]) == {200}
 
 
 def test_a_nonce_that_was_used_for_register_serves_a_call_to_the_domain():
@@ -623,7 +623,7 @@ def test_the_password_is_nowhere_to_be_seen():
     day = Day()
     day.take(day.engine.register(3, 0.0))
     day.run(10_000)
-    day.registrar.password = "changed"
+    day.pbx.password = "changed"
     day.take(day.engine.register(4, day.now))
     day.run(10_000)
     assert [f.cause for f in day.events(RegistrationFailed)] == ["credentials"]
