@@ -41,6 +41,10 @@ class Resolver:
         self._lock = threading.Lock()
         self._closed = False
 
+    def known(self, hop: Hop) -> Sequence[Address] | None:
+        """The addresses of ``hop`` if they are known and still good."""
+        return None
+
     def start(self, hop: Hop, resolved: Resolved) -> None:
         """Call ``resolved`` from `collect` once the addresses of ``hop`` are known."""
         waiting = self._waiting.setdefault(hop.host, [])

@@ -1,4 +1,4 @@
-"""The phone's SIP socket: what the kernel says about datagrams, and what may be sent where."""
+"""The phone's UDP socket: what the kernel says about datagrams, and what may be sent where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sipherd.worker.loop import SipSocket
+from sipherd.worker.udp import Udp
 
 SO_RXQ_OVFL = 40
 
@@ -40,8 +40,8 @@ def held() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def sip(held: socket.socket, counts: Counter[str]) -> Iterator[SipSocket]:
-    sip = SipSocket(os.dup(held.fileno()), counts)
+def sip(held: socket.socket, counts: Counter[str]) -> Iterator[Udp]:
+    sip = Udp(os.dup(held.fileno()), counts)
     yield sip
     sip._socket.close()
 
@@ -55,7 +55,7 @@ def dead() -> tuple[str, int]:
         return address
 
 
-def test_datagrams(sip: SipSocket, held: socket.socket, peer: socket.socket) -> None:
+def test_datagrams(sip: Udp, held: socket.socket, peer: socket.socket) -> None:
     assert sip.receive() is None
     for data in (b"one", b"", b"three"):
         peer.sendto(data, held.getsockname())
@@ -68,14 +68,14 @@ def test_datagrams(sip: SipSocket, held: socket.socket, peer: socket.socket) -> 
 def test_the_largest_datagram(counts: Counter[str], peer: socket.socket) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
         held.bind(("127.0.0.1", 0))
-        sip = SipSocket(os.dup(held.fileno()), counts)
+        sip = Udp(os.dup(held.fileno()), counts)
         peer.sendto(b"x" * 65507, held.getsockname())
         assert sip.receive() == (b"x" * 65507, peer.getsockname())
         sip._socket.close()
 
 
 def test_what_the_kernel_dropped_is_counted(
-    sip: SipSocket, held: socket.socket, peer: socket.socket, counts: Counter[str]
+    sip: Udp, held: socket.socket, peer: socket.socket, counts: Counter[str]
 ) -> None:
     for number in range(50):
         peer.sendto(b"%d" % number, held.getsockname())
@@ -89,14 +89,14 @@ def test_what_the_kernel_dropped_is_counted(
     assert counts["sip_rcvbuf_overflow"] == 50 - taken
 
 
-def error_is_there(sip: SipSocket) -> None:
+def error_is_there(sip: Udp) -> None:
     poll = select.poll()
     poll.register(sip.fd, 0)  # POLLERR is always told
     assert poll.poll(5000)
 
 
 def test_an_icmp_error_names_its_datagram(
-    sip: SipSocket, dead: tuple[str, int], peer: socket.socket, counts: Counter[str]
+    sip: Udp, dead: tuple[str, int], peer: socket.socket, counts: Counter[str]
 ) -> None:
     assert sip.send(b"INVITE sip:x", dead)
     error_is_there(sip)
@@ -112,7 +112,7 @@ def test_an_icmp_error_names_its_datagram(
 
 
 def test_an_icmp_error_does_not_hide_a_datagram(
-    sip: SipSocket, held: socket.socket, dead: tuple[str, int], peer: socket.socket
+    sip: Udp, held: socket.socket, dead: tuple[str, int], peer: socket.socket
 ) -> None:
     sip.send(b"lost", dead)
     error_is_there(sip)
@@ -132,19 +132,19 @@ def test_an_icmp_error_does_not_hide_a_datagram(
     ],
 )
 def test_where_nothing_can_be_sent_to(
-    sip: SipSocket, counts: Counter[str], destination: tuple[str, int]
+    sip: Udp, counts: Counter[str], destination: tuple[str, int]
 ) -> None:
     """A stranger's Contact may say any of these."""
     assert not sip.send(b"x", destination)
     assert counts["sip_send_failed"] == 1
 
 
-def test_a_datagram_that_is_too_long(sip: SipSocket, peer: socket.socket) -> None:
+def test_a_datagram_that_is_too_long(sip: Udp, peer: socket.socket) -> None:
     assert not sip.send(b"x" * 66000, peer.getsockname())
 
 
 def test_a_full_send_buffer_is_a_loss_on_the_way(
-    sip: SipSocket, monkeypatch: pytest.MonkeyPatch, counts: Counter[str]
+    sip: Udp, monkeypatch: pytest.MonkeyPatch, counts: Counter[str]
 ) -> None:
     """Not the end of a call: SIP sends again."""
 
@@ -172,7 +172,7 @@ def test_a_full_send_buffer_is_a_loss_on_the_way(
     ],
 )
 def test_which_errors_mean_unreachable(origin: int, kind: int, code: int, counts_as: bool) -> None:
-    from sipherd.worker.loop import _says_unreachable
+    from sipherd.worker.udp import _says_unreachable
 
     data = struct.pack("=IBBBBII", 111, origin, kind, code, 0, 0, 0) + bytes(16)
     assert _says_unreachable((socket.IPPROTO_IP, 11, data)) is counts_as
