@@ -29,6 +29,8 @@ __all__ = [
     "bracketed",
     "conflicts",
     "is_number",
+    "is_wildcard",
+    "overlap",
     "split_advertise",
 ]
 
@@ -42,6 +44,9 @@ _MAX_PORT = 65535
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The user part of RFC 3261 (25.1), as far as it needs no %-escape in anybody's parser.
 _NUMBER = re.compile(r"[A-Za-z0-9+*._-]{1,64}")
+_HOST_AND_PORT = re.compile(
+    r"(?:\[(?P<six>[^\[\]]*:[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?"
+)
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 
@@ -77,9 +82,10 @@ def check_display_name(text: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Numeric IPv4 or a host name, by syntax alone."""
-    if ":" in address:
-        raise ValueError("IPv6 is not supported yet, expected an IPv4 address or a host name")
+    """Numeric or a host name, by syntax alone; IPv6 without brackets."""
+    if ":" in address or "[" in address:
+        _check_ipv6(address)
+        return
     labels = address.removesuffix(".").split(".")
     if labels[-1].isdecimal():  # a top-level domain is never all digits, so this is no host name
         try:
@@ -87,22 +93,56 @@ def check_address(address: str) -> None:
         except ValueError:
             raise ValueError("not an IPv4 address, expected one such as 192.0.2.10") from None
     elif len(address) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("expected an IPv4 address or a host name")
+        raise ValueError("expected an IP address or a host name")
+
+
+def _check_ipv6(address: str) -> None:
+    if "[" in address:
+        raise ValueError("expected an address without brackets and port")
+    try:
+        found = ipaddress.IPv6Address(address)
+    except ValueError:
+        raise ValueError("not an IPv6 address, expected one such as 2001:db8::10") from None
+    if found.is_link_local or found.scope_id is not None:
+        # It means nothing in a Via, Contact or SDP, where no scope can be written.
+        raise ValueError(
+            "a link-local address is of no use in SIP; take a global or unique local one"
+        )
+    if found.ipv4_mapped is not None:
+        raise ValueError(f"an IPv4 address in disguise, write {found.ipv4_mapped}")
+
+
+def is_wildcard(address: str) -> bool:
+    """Whether it means every address of this machine (of its family)."""
+    return address in ("0.0.0.0", "::")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether sockets bound to these addresses can't have the same port."""
+    if one == other:
+        return True
+    return (":" in one) == (":" in other) and (is_wildcard(one) or is_wildcard(other))
 
 
 def split_advertise(advertise: str) -> tuple[str, int | None]:
     """Host and port of `host[:port]`; the port is None where there is none.
 
+    An IPv6 address stands in brackets there; it is returned without.
+
     Raises:
         ValueError: it has another form.
     """
-    host, colon, digits = advertise.partition(":")
-    if ":" in digits:
-        raise ValueError("IPv6 is not supported yet, expected HOST or HOST:PORT")
+    if advertise.count(":") > 1 and "[" not in advertise:
+        raise ValueError("expected an IPv6 address in brackets, such as [2001:db8::1]:5060")
+    match = _HOST_AND_PORT.fullmatch(advertise)
+    if match is None:
+        raise ValueError("expected HOST or HOST:PORT")
+    host = match["six"] or match["host"]
     check_address(host)
-    if host == "0.0.0.0":
-        raise ValueError("expected an address that others can send to, not 0.0.0.0")
-    if not colon:
+    if is_wildcard(host):
+        raise ValueError(f"expected an address that others can send to, not {host}")
+    digits = match["port"]
+    if digits is None:
         return host, None
     if not re.fullmatch("[1-9][0-9]{0,4}", digits) or int(digits) > _MAX_PORT:
         raise ValueError(f"expected a port from 1 to {_MAX_PORT} after the colon")
@@ -265,8 +305,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         name: what people call it; unique in the herd, among names and numbers.
         number: user part of its SIP address, likewise unique. "" becomes the name.
         display_name: the text beside its address in From.
-        address: local address of its sockets, numeric IPv4 or a host name.
-        advertise: `host[:port]` that Via, Contact and SDP show instead, for NAT and 0.0.0.0.
+        address: local address of its sockets, numeric or a host name.
+        advertise: `host[:port]` that Via, Contact and SDP show instead, for NAT, 0.0.0.0 and `::`.
         transport: what its requests go by unless a URI says otherwise.
         port: SIP port; None takes the next of the herd's range, 0 any free one.
         register: where it registers; None does not.
@@ -311,10 +351,13 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _check("number", check_number, self.number)
         _check("display_name", check_display_name, self.display_name)
         _check("address", check_address, self.address)
+        if ":" in self.address:  # one spelling, for it is compared
+            canonical = str(ipaddress.IPv6Address(self.address))
+            msgspec.structs.force_setattr(self, "address", canonical)
         if self.advertise is not None:
             _check("advertise", check_advertise, self.advertise)
-        elif self.address == "0.0.0.0":
-            raise ValueError("address 0.0.0.0 can't be shown to others: it needs advertise")
+        elif is_wildcard(self.address):
+            raise ValueError(f"address {self.address} can't be shown to others: it needs advertise")
         if self.port is not None:
             _check("port", check_port, self.port)
         if self.proxy is not None:
@@ -459,7 +502,7 @@ def conflicts(phones: Sequence[PhoneSpec]) -> Iterator[Conflict]:
             continue
         holders = bound.setdefault(phone.port, {})
         for address, holder in holders.items():
-            if phone.address == address or "0.0.0.0" in (phone.address, address):
+            if overlap(phone.address, address):
                 yield Conflict(
                     index,
                     "port",

@@ -47,7 +47,7 @@ from .protocol.messages import (
     Withdraw,
 )
 from .protocol.paths import ensure_runtime_dir, runtime_dir
-from .protocol.spec import HerdPorts, HerdSpec, PhoneSpec, split_advertise
+from .protocol.spec import HerdPorts, HerdSpec, PhoneSpec, bracketed, split_advertise
 
 __all__ = ["Herd", "Phone"]
 
@@ -352,7 +352,7 @@ class Phone:
         self._automatic = info.spec.on_incoming is not None
         advertised = info.spec.advertise
         host, port = split_advertise(advertised) if advertised else (info.address, None)
-        self._uri = f"sip:{info.number}@{host}:{port or info.port}"
+        self._uri = f"sip:{info.number}@{bracketed(host)}:{port or info.port}"
 
     def __repr__(self) -> str:
         return f"<Phone {self._name} {self._uri}>"

@@ -42,6 +42,7 @@ from .protocol.events import (
     TurnedAway,
 )
 from .protocol.messages import CancelReport, PhoneInfo, StopReport
+from .protocol.spec import bracketed
 from .protocol.states import PhoneState
 from .protocol.text import printable
 
@@ -128,7 +129,7 @@ def describe(event: Event) -> str:
         case PortSkipped(address=address, port=port, why=why):
             return f"port {port} on {address} skipped: {why}"
         case PhoneAdded(number=number, address=address, port=port):
-            return f"added: {number} at {address}:{port}"
+            return f"added: {number} at {bracketed(address)}:{port}"
         case PhoneRemoved():
             return "removed"
         case PhoneMoved(state=PhoneState.READY):
@@ -148,7 +149,8 @@ def _describe_call(body: AnyBody) -> str:
     match body:
         case CallPlaced(call=call, target=target, request_uri=uri, next_hop=(host, port)):
             dialled = "" if target == uri else f", {uri}"
-            hop = "" if uri.endswith(f"@{host}:{port}") else f", by way of {host}:{port}"
+            where = f"{bracketed(host)}:{port}"
+            hop = "" if uri.partition(";")[0].endswith(f"@{where}") else f", by way of {where}"
             return f"{call} calls {target}{dialled}{hop}"
         case IncomingCall(call=call, from_uri=uri, from_display=display):
             return f"{call} incoming from " + (f'"{display}" {uri}' if display else uri)
@@ -171,7 +173,7 @@ def _describe_call(body: AnyBody) -> str:
         case SipTrace(direction=direction, first_line=first, cseq=cseq, peer=(host, port)):
             way = "from" if direction == "in" else "to"
             about = f" ({cseq})" if first.startswith("SIP/") else ""
-            return f"sip {way} {host}:{port}: {first}{about}"
+            return f"sip {way} {bracketed(host)}:{port}: {first}{about}"
     return type(body).__name__  # one that a newer supervisor knows
 
 
@@ -198,7 +200,7 @@ def _outcome(outcome: CancelOutcome, code: int | None) -> str:
 
 def phone_line(phone: PhoneInfo) -> str:
     """A phone after a command that changed it."""
-    where = f"{phone.number} at {phone.address}:{phone.port}"
+    where = f"{phone.number} at {bracketed(phone.address)}:{phone.port}"
     process = f", pid {phone.pid}" if phone.pid else ""
     why = f" ({phone.why})" if phone.why else ""
     return printable(f"{phone.name} {phone.state.value}{why}: {where}{process}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ..protocol.errors import PhoneNotFound
 from ..protocol.fork import SipSockets
 from ..protocol.messages import PhoneInfo, StopHow
-from ..protocol.spec import PhoneSpec, split_advertise
+from ..protocol.spec import PhoneSpec, bracketed, is_wildcard, split_advertise
 from ..protocol.states import CallState, PhoneState
 from .calls import CallRecord
 from .registrations import Registration
@@ -74,9 +74,9 @@ class Phone:
     def uri(self) -> str:
         """Where other phones of the herd reach it."""
         host = self.host
-        if host == "0.0.0.0" and self.spec.advertise is not None:
+        if is_wildcard(host) and self.spec.advertise is not None:
             host, _ = split_advertise(self.spec.advertise)
-        return f"sip:{self.spec.number}@{host}:{self.port}"
+        return f"sip:{self.spec.number}@{bracketed(host)}:{self.port}"
 
     def activity(self) -> str:
         """``idle``, ``ringing`` or ``in call: N``; empty while it does not serve."""

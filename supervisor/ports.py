@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..protocol.fork import SipSockets
-from ..protocol.spec import PhoneSpec, PortRange
+from ..protocol.spec import PhoneSpec, PortRange, overlap
 
 __all__ = ["NUMBER_REST", "Binding", "PortError", "PortPool", "RtpPool", "Skip"]
 
 STEP = 2
-ANY = "0.0.0.0"
 NUMBER_REST = 32.0
 """Seconds before a freed number may go to another phone: 64*T1, when the last retransmission
 meant for its former owner has died out."""
@@ -130,9 +129,7 @@ class PortPool:
     def _owner(self, address: str, port: int) -> str | None:
         """The phone of this herd that has the port on this address, bound or reserved."""
         owners = self._owners.get(port, {})
-        if address == ANY:
-            return next(iter(owners.values()), None)
-        return owners.get(address) or owners.get(ANY)
+        return next((name for bound, name in owners.items() if overlap(bound, address)), None)
 
     def _any(self, spec: PhoneSpec) -> Binding:
         """An ephemeral port; not one that a stopped phone of ours had from the kernel before."""
@@ -236,7 +233,7 @@ class PortPool:
             return PortError(
                 "bad_address",
                 f"phone {spec.name}: address {spec.address} does not resolve; "
-                "use an IPv4 address of this machine",
+                "use an address of this machine",
             )
         return PortError(
             "no_port",

@@ -64,6 +64,7 @@ class RtpPorts:
         shared: bool = False,
     ) -> None:
         self._host = host
+        self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._first = first
         self._pairs = pairs
         self._skipped = skipped
@@ -126,7 +127,7 @@ class RtpPorts:
         for _ in range(_ATTEMPTS if len(self._in_use) < self._pairs else 0):
             port = 0
             try:
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                with self._open() as probe:
                     probe.bind((self._host, 0))
                     port = probe.getsockname()[1] & ~1
                 sockets = self._bind_pair(port)
@@ -145,9 +146,7 @@ class RtpPorts:
         sockets: list[socket.socket] = []
         try:
             for number in (port, port + 1):
-                sock = socket.socket(
-                    socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-                )
+                sock = self._open()
                 sockets.append(sock)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
                 sock.bind((self._host, number))
@@ -156,6 +155,13 @@ class RtpPorts:
                 sock.close()
             raise
         return tuple(sockets)
+
+    def _open(self) -> socket.socket:
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        sock = socket.socket(self._family, kind)
+        if self._family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return sock
 
     def _release(self, lease: RtpLease) -> None:
         for sock in lease.sockets:

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..protocol.spec import is_wildcard
 from .sip.framing import PING, PONG, Framer
 from .stack import Address, Hop
 
@@ -143,7 +144,7 @@ class Tcp:
     def _open(self, address: Address) -> _Connection | None:
         sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            if self._host not in ("0.0.0.0", "::"):
+            if not is_wildcard(self._host):
                 # The kernel picks the port once it knows the peer, so that many can share one.
                 sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                 sock.bind((self._host, 0))

@@ -41,7 +41,8 @@ def test_call_limit(settings: dict[str, Any], limit: int | None) -> None:
         ({"name": "-a"}, "name '-a': expected 1 to 64"),
         ({"number": "a b"}, "number 'a b': expected 1 to 64"),
         ({"port": 65536}, "port 65536: expected a port"),
-        ({"address": "::"}, "address '::': IPv6 is not supported yet"),
+        ({"address": "::"}, "address :: can't be shown to others: it needs advertise"),
+        ({"address": "fe80::1%1"}, "link-local"),
         ({"address": "0.0.0.0"}, "needs advertise"),
         ({"advertise": "a:b"}, "advertise 'a:b': expected a port"),
         ({"transport": "tls"}, "transport 'tls': expected udp or tcp"),
@@ -103,6 +104,8 @@ def test_port_range() -> None:
 def test_split_advertise() -> None:
     assert split_advertise("192.0.2.1") == ("192.0.2.1", None)
     assert split_advertise("pbx.example.org:5070") == ("pbx.example.org", 5070)
+    assert split_advertise("[2001:db8::1]:5070") == ("2001:db8::1", 5070)
+    assert split_advertise("[2001:db8::1]") == ("2001:db8::1", None)
 
 
 def test_no_repr_shows_a_password():
