@@ -60,6 +60,8 @@ class Kamailio:
         max_expires: a registration for more seconds is shortened to it.
         challenge_all: requests within a dialog are challenged, too.
         address: to listen on, IPv4 or IPv6; None takes one of its own.
+        port: likewise.
+        advertise: what it shows instead of its address.
     """
 
     def __init__(
@@ -73,15 +75,19 @@ class Kamailio:
         max_expires: int = 3600,
         challenge_all: bool = False,
         address: str | None = None,
+        port: int | None = None,
+        advertise: str | None = None,
     ) -> None:
         self.address = address or loopback_address()
-        self._host = f"[{self.address}]" if ":" in self.address else self.address
-        self.port = free_port(self.address)
+        self.port = port or free_port(self.address)
+        self.hostport = f"[{self.address}]" if ":" in self.address else self.address
+        self.hostport += f":{self.port}"
+        listen = f"{self.hostport}/{advertise}:{self.port}" if advertise else self.hostport
         # A socket's path has at most 107 bytes.
         self._run = Path(tempfile.mkdtemp(dir="/tmp", prefix="sh-kamailio-"))
         self._rpc = self._run / "rpc"
         defines: dict[str, object] = {
-            "ADDRESS": f'"{self.address}"',
+            "ALIAS": f'"{self.address}"',
             "RPC_SOCKET": f'"{self._rpc}"',
             "NONCE_EXPIRE": nonce_expire,
             "MIN_EXPIRES": min_expires,
@@ -97,7 +103,7 @@ class Kamailio:
                 [
                     program,
                     *("-DD", "-E", "-f", str(_CONFIG), "-Y", str(self._run), "-m", "32", "-M", "8"),
-                    *("-l", f"udp:{self.hostport}", "-l", f"tcp:{self.hostport}"),
+                    *("-l", f"udp:{listen}", "-l", f"tcp:{listen}"),
                     *(f"-A{name}={value}" for name, value in defines.items()),
                 ],
                 cwd=self._run,
@@ -112,10 +118,6 @@ class Kamailio:
             error.add_note(self.log())
             self.close()
             raise
-
-    @property
-    def hostport(self) -> str:
-        return f"{self._host}:{self.port}"
 
     def password(self, username: str) -> str:
         """The password of any user."""
