@@ -23,14 +23,14 @@ __all__ = ["Baresip"]
 
 _MODULES = Path("/usr/lib/baresip/modules")
 _CONFIG = """\
-sip_listen {address}:{port}
+sip_listen {host}:{port}
 module_path {modules}
 module g711.so
 module aufile.so
 module_app account.so
 module_app menu.so
 module_app ctrl_tcp.so
-ctrl_tcp_listen {address}:{control}
+ctrl_tcp_listen {host}:{control}
 audio_source aufile,{folder}/said.wav
 audio_player aufile,{folder}/heard.wav
 audio_alert aufile,{folder}/alert.wav
@@ -61,6 +61,7 @@ class Baresip:
         user: of its account.
         account: parameters of it, such as ``;regint=60;auth_pass=secret``.
         domain: of its address, for a user of a server; None is its own address and port.
+        address: to listen on, IPv4 or IPv6; None takes one of its own.
         answers: at once, by itself. Otherwise it rings until `accept`.
     """
 
@@ -72,15 +73,18 @@ class Baresip:
         user: str = "bob",
         domain: str | None = None,
         account: str = ";regint=0",
+        address: str | None = None,
         answers: bool = True,
     ) -> None:
         self._user = user
-        self.address = loopback_address()
+        self.address = address or loopback_address()
+        self._family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        self._host = f"[{self.address}]" if ":" in self.address else self.address
         self.port = free_port(self.address)
         control = wait_for(lambda: self._free_tcp_port(), "a port for baresip's control socket")
         (folder / "config").write_text(
             _CONFIG.format(
-                address=self.address,
+                host=self._host,
                 port=self.port,
                 control=control,
                 modules=_MODULES,
@@ -88,14 +92,15 @@ class Baresip:
             )
         )
         mode = "auto" if answers else "manual"
-        aor = f"sip:{user}@{domain or f'{self.address}:{self.port}'}"
+        aor = f"sip:{user}@{domain or f'{self._host}:{self.port}'}"
         (folder / "accounts").write_text(f"<{aor}>{account};answermode={mode}\n")
         (folder / "contacts").touch()
         _write_tone(folder / "said.wav")
         self._log = folder / "baresip.log"
+        family = "-6" if self._family == socket.AF_INET6 else "-4"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [program, "-f", str(folder), "-4", "-n", self.address],
+                [program, "-f", str(folder), family, "-n", self.address],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -114,10 +119,10 @@ class Baresip:
     @property
     def uri(self) -> str:
         """Where it can be called without a server."""
-        return f"sip:{self._user}@{self.address}:{self.port}"
+        return f"sip:{self._user}@{self._host}:{self.port}"
 
     def _free_tcp_port(self) -> int:
-        with socket.socket() as probe:
+        with socket.socket(self._family) as probe:
             probe.bind((self.address, 0))
             port: int = probe.getsockname()[1]
             return port
@@ -126,7 +131,7 @@ class Baresip:
         if self._process.poll() is not None:
             raise RuntimeError(f"baresip ended by itself:\n{self.log()}")
         self._socket.close()
-        self._socket = socket.socket()
+        self._socket = socket.socket(self._family)
         return None if self._socket.connect_ex((self.address, port)) else self._socket
 
     def dial(self, uri: str) -> None:

@@ -57,10 +57,17 @@ def free_port(address: str) -> int:
         return port
 
 
-def udp_port_is_bound(address: str, port: int) -> bool:
+def port_is_bound(address: str, port: int, protocol: str = "udp") -> bool:
     """Whether a socket is bound to exactly this address and port."""
-    wanted = f"{socket.inet_aton(address)[::-1].hex().upper()}:{port:04X}"
-    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    if ":" in address:
+        packed = socket.inet_pton(socket.AF_INET6, address)
+        protocol += "6"
+    else:
+        packed = socket.inet_aton(address)
+    # Groups of four bytes, each in the order of this machine.
+    words = (packed[i : i + 4][::-1].hex() for i in range(0, len(packed), 4))
+    wanted = f"{''.join(words)}:{port:04x}".upper()
+    lines = Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]
     return any(line.split()[1] == wanted for line in lines)
 
 
@@ -82,7 +89,8 @@ class Sipp:
     """One SIPp process.
 
     `scenario` is a file of `SCENARIOS` without ``.xml``, or ``-sn uac`` for a built-in one.
-    With `target` (host, port) it calls, without it waits to be called.
+    With `target` (host, port) it calls, without it waits to be called. By `transport` ``udp`` or
+    ``tcp``, the latter by one connection for all calls.
     """
 
     def __init__(
@@ -96,18 +104,22 @@ class Sipp:
         rate: float = 10,
         timeout: float = 20,
         address: str | None = None,
+        transport: str = "udp",
         options: Sequence[str] = (),
     ) -> None:
         self.scenario = scenario
         self.address = address or loopback_address()
         self.port = free_port(self.address)
+        self._host = f"[{self.address}]" if ":" in self.address else self.address
+        self._transport = transport
         self.folder = folder
         built_in = scenario.split() if scenario.startswith("-sn ") else None
         command = [
             program,
             *(built_in or ["-sf", str(SCENARIOS / f"{scenario}.xml")]),
-            *("-i", self.address, "-p", str(self.port), "-bind_local"),
-            *("-mi", self.address, "-ci", self.address),
+            *("-i", self._host, "-p", str(self.port), "-bind_local"),
+            *("-mi", self._host, "-ci", self._host),
+            *("-t", "t1" if transport == "tcp" else "u1"),
             *("-m", str(calls), "-l", str(max(calls, 1)), "-r", str(rate)),
             *("-timeout", f"{timeout:g}s", "-timeout_error", "-nostdin"),
             *("-trace_err", "-error_file", str(folder / "errors.log")),
@@ -117,7 +129,8 @@ class Sipp:
             *options,
         ]
         if target is not None:
-            command.append(f"{target[0]}:{target[1]}")
+            host, port = target
+            command.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         with (folder / "screen.log").open("wb") as screen:
             self._process = subprocess.Popen(
                 command,
@@ -136,11 +149,12 @@ class Sipp:
     def _listens(self) -> bool:
         if self._process.poll() is not None:
             raise RuntimeError(f"SIPp ended by itself:\n{self.report()}")
-        return udp_port_is_bound(self.address, self.port)
+        return port_is_bound(self.address, self.port, self._transport)
 
     @property
     def uri(self) -> str:
-        return f"sip:service@{self.address}:{self.port}"
+        tcp = ";transport=tcp" if self._transport == "tcp" else ""
+        return f"sip:service@{self._host}:{self.port}{tcp}"
 
     @property
     def pid(self) -> int:
