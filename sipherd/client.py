@@ -82,6 +82,8 @@ def start_timeout(phones: int) -> float:
 _GRACE = 2.0
 #: Milliseconds that a dead supervisor's last messages get to come out of the kernel's buffers.
 _LAST_WORDS = 50
+#: Milliseconds that a process may take to be gone after its sockets are.
+_DYING = 500
 #: Milliseconds that close() waits for the last command to leave.
 _LINGER = 500
 _HIGH_WATER = 10_000
@@ -282,8 +284,16 @@ class Connection:
                     return
                 request = self._outbox.popleft()
             if not self._send(request.id, request.timeout, request.body):
+                if self._is_dying():
+                    return  # whoever waits is told so
                 message = f"the supervisor of herd {self.herd} takes no commands, is it stopped?"
                 self._end(request.id, CommandRefused("internal", message))
+
+    def _is_dying(self) -> bool:
+        """Whether nobody takes our messages because the supervisor's sockets went, and then it."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(_DYING))
 
     def _send(self, id: int, timeout: float | None, body: ClientRequest) -> bool:
         self._sent += 1

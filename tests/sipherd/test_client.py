@@ -183,6 +183,20 @@ def test_close_tells_those_who_wait(runtime_dir: Path) -> None:
             connection.wait(request)
 
 
+def test_a_command_that_is_sent_to_a_dying_supervisor(
+    killed: None, herd: Herd, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sockets go before it: ZeroMQ finds nobody to send to, and then it is dead."""
+
+    def send(*_: object) -> bool:
+        os.kill(herd.pid, signal.SIGKILL)
+        return False
+
+    monkeypatch.setattr(connection, "_send", send)
+    with pytest.raises(SupervisorDied, match=str(herd.pid)):
+        connection.request(GetHerd(), 5)
+
+
 def test_the_supervisor_dies(killed: None, herd: Herd, connection: Connection) -> None:
     herd["alice"]  # it answers
     os.kill(herd.pid, signal.SIGSTOP)
