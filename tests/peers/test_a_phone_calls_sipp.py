@@ -124,6 +124,19 @@ def test_every_200_is_acknowledged(client: Herd, start_sipp: StartSipp) -> None:
     sipp.passes()
 
 
+@pytest.mark.interop("Outbound proxy", "SIPp")
+def test_the_call_goes_to_the_outbound_proxy(start_herd: StartHerd, start_sipp: StartSipp) -> None:
+    sipp = start_sipp("callee_answers")
+    herd = start_herd([ALICE | {"proxy": f"{sipp.address}:{sipp.port}"}])
+    with Herd.connect(herd.name) as client:
+        call = client["alice"].call("sip:bob@elsewhere.invalid")
+        call.wait_answered(timeout=5)
+        call.hang_up()
+        sipp.passes()
+    (invite,) = sipp.received("INVITE")
+    assert invite.startswith("INVITE sip:bob@elsewhere.invalid SIP/2.0")
+
+
 @pytest.mark.interop("Being hung up on", "SIPp")
 def test_the_callee_hangs_up(client: Herd, herd: HerdProcess, start_sipp: StartSipp) -> None:
     sipp = start_sipp("callee_hangs_up")

@@ -78,6 +78,23 @@ def test_baresip_gives_up(start_herd: StartHerd, bob: Baresip) -> None:
     assert (ended["cause"], ended["by"]) == ("cancelled", "remote")
 
 
+@pytest.mark.interop("Several calls at one phone", "baresip")
+def test_three_calls_at_once(start_herd: StartHerd, bob: Baresip) -> None:
+    """What is done with one of them leaves the others as they are."""
+    herd = start_herd([{"name": "alice", "media": "none"}])
+    with Herd.connect(herd.name) as client:
+        calls = [client["alice"].call(bob.uri) for _ in range(3)]
+        for call in calls:
+            call.wait_answered(timeout=10)
+        wait_for(lambda: bob.calls_up() == 3, "three calls at baresip")
+        calls[1].hang_up(timeout=10)
+        wait_for(lambda: bob.calls_up() == 2, "two calls at baresip")
+        assert [event["call"] for event in herd.events(kind="ended")] == [calls[1].id]
+        for call in (calls[0], calls[2]):
+            assert call.hang_up(timeout=10).bye_answered
+        wait_for(lambda: bob.calls_up() == 0, "no call at baresip")
+
+
 @pytest.mark.interop("Rejecting a call", "baresip")
 def test_a_phone_rejects_baresip(start_herd: StartHerd, bob: Baresip) -> None:
     herd = start_herd([{"name": "alice", "on_incoming": {"reject": 603}}])

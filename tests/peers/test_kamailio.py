@@ -256,6 +256,21 @@ def test_one_of_two_phones_answers(start_kamailio: StartKamailio, start_herd: St
         assert call.hang_up(timeout=10).bye_answered
 
 
+@pytest.mark.interop("Outbound proxy", "Kamailio")
+def test_all_goes_by_way_of_the_proxy(start_kamailio: StartKamailio, start_herd: StartHerd) -> None:
+    """Neither registrar nor callee can be resolved: it is the proxy that knows them."""
+    kamailio = start_kamailio()
+    phones = [registering(kamailio, number, server="herd.test") for number in ("1001", "1002")]
+    herd = start_herd([phone | {"proxy": kamailio.hostport} for phone in phones])
+    herd.wait_events(2, kind="registered")
+    with Herd.connect(herd.name) as client:
+        call = client["phone-1001"].call("sip:1002@herd.test")
+        client["phone-1002"].incoming(timeout=10).answer()
+        call.wait_answered(timeout=10)
+        assert call.hang_up(timeout=10).bye_answered
+    assert kamailio.requests("INVITE")[0].uri == "sip:1002@herd.test"
+
+
 @pytest.mark.interop("Restart on the same port", "Kamailio")
 @pytest.mark.parametrize("end", ["restarted", "killed"])
 def test_the_first_call_after_a_restart(

@@ -23,6 +23,7 @@ PORT = 5060
 
 
 @pytest.mark.interop("20 % packet loss each way", "phone to phone")
+@pytest.mark.interop("Several calls at one phone", "phone to phone")
 @pytest.mark.slow
 def test_every_call_is_set_up_and_torn_down(start_herd: StartHerd) -> None:
     """Two hundred of two hundred, all at the same time."""
@@ -73,6 +74,7 @@ def test_baresip_sets_up_every_call_and_tears_it_down(
 
 @pytest.mark.slow
 @pytest.mark.interop("20 % packet loss each way", "Kamailio")
+@pytest.mark.interop("Several calls at one phone", "Kamailio")
 def test_every_call_through_a_proxy_is_set_up_and_torn_down(
     start_herd: StartHerd, start_kamailio: StartKamailio
 ) -> None:

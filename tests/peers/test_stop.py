@@ -36,6 +36,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.interop("Several calls at one phone", "SIPp")
 def test_stop_waits_for_the_answer_to_every_bye(
     start_herd: StartHerd, start_sipp: StartSipp
 ) -> None:
