@@ -23,6 +23,7 @@ from ..protocol.events import (
     CallEnded,
     CallPlaced,
     CancelResolved,
+    DtmfSent,
     EndCause,
     IncomingCall,
     Referred,
@@ -64,6 +65,7 @@ from ..protocol.messages import (
     WorkerMessage,
 )
 from ..protocol.spec import bracketed
+from .info_keys import InfoKeys
 from .resolve import Resolved
 from .rtp_ports import NoRtpPort, RtpLease
 from .sip.timers import Timer, Timers
@@ -118,7 +120,14 @@ _TRACE_HEAD = 8192
 _TRACE_TEXT = 200
 
 Body: TypeAlias = (
-    CallEvent | CallPlaced | Referred | RegistrationEvent | TurnedAway | RtpPairSkipped | SipTrace
+    CallEvent
+    | CallPlaced
+    | DtmfSent
+    | Referred
+    | RegistrationEvent
+    | TurnedAway
+    | RtpPairSkipped
+    | SipTrace
 )
 Command: TypeAlias = (
     PlaceCall
@@ -248,6 +257,7 @@ class Phone:
         self._tell = tell
         self._resolve = resolve
         self._counts = counts
+        self._info_keys = InfoKeys(stack, self._report)
         self._timers = Timers()
         self._calls: dict[str, _Call] = {}
         self._resolving: dict[str, _Resolving] = {}
@@ -378,6 +388,8 @@ class Phone:
                     self._take(self._stack.register(id, self.now))
                 case UnregisterPhone():
                     self._take(self._stack.unregister(id, self.now))
+                case SendDtmf() if self._spec.dtmf == "info":
+                    self._take(self._info_keys.press(id, body.call, body.digits, self.now))
                 case SendDtmf() | PlayAudio() | StopAudio() | RecordAudio() | StopRecording():
                     raise StackRefusal("no_media", "audio is not supported yet")
         except StackRefusal as refusal:
@@ -528,6 +540,10 @@ class Phone:
                     more = self._stack.unreachable(output.data, output.destination, self.now)
                     queue.extend(more)
             elif isinstance(output, CommandEnded):
+                over, more = self._info_keys.ended(output, self.now)
+                queue.extend(more)
+                if not over:
+                    continue
                 if output.refusal is None:
                     self._reply(output.command, Done())
                 else:
@@ -564,7 +580,7 @@ class Phone:
                 call = _Call(event.call)
                 self._calls[event.call] = call
                 self._report(event)
-                self._on_incoming(call)
+                self._on_incoming(call, event.replaces)
                 return
             case Answered():
                 known = self._calls.get(event.call)
@@ -580,8 +596,11 @@ class Phone:
                 pass
         self._report(event)
 
-    def _on_incoming(self, call: _Call) -> None:
+    def _on_incoming(self, call: _Call, replaces: str) -> None:
         """What the herd file says; a client may be quicker."""
+        if replaces:
+            self._answer_by_itself(call)  # whoever it was with has been answered before
+            return
         behaviour = self._spec.on_incoming
         if behaviour is None or behaviour.ring:
             return
@@ -602,8 +621,8 @@ class Phone:
         except StackRefusal as refusal:
             self._log("warning", "not_answered", call=call.key, why=str(refusal))
             return
-        assert self._spec.on_incoming is not None
-        after = self._spec.on_incoming.hang_up_after
+        behaviour = self._spec.on_incoming
+        after = behaviour.hang_up_after if behaviour is not None else None
         if after is not None and call.key in self._calls:
             call.hang_up_timer = self._after(after, lambda: self._hang_up_by_itself(call))
 

@@ -11,6 +11,7 @@ from .context import CAPABILITIES
 from .dialog import Dialog
 from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Message, readable
+from .reliable import ReliableRinging, wants_reliable
 from .transactions import ServerTransaction
 
 __all__ = ["CalleeLeg"]
@@ -30,8 +31,12 @@ class CalleeLeg(Leg):
         transaction: ServerTransaction,
         offered: sdp.Description | None,
         source: Hop,
+        replaced: Leg | None = None,
     ) -> None:
-        """``offered`` is None for a late offer.  Raises Malformed."""
+        """``offered`` is None for a late offer; ``replaced`` is the call whose place it takes.
+
+        Raises Malformed.
+        """
         request = transaction.request
         tag = transaction.to_tag
         super().__init__(registry, key, request.call_id, tag, LegState.RINGING)
@@ -41,14 +46,24 @@ class CalleeLeg(Leg):
         self._transaction = transaction
         self._transaction.of_call = True
         self._source = source
+        self._replaced = replaced
+        self._reliable: ReliableRinging | None = None
+        if wants_reliable(request):
+            self._reliable = ReliableRinging(
+                self._ctx, transaction.destination, self._respond_reliably, self._on_no_prack
+            )
 
     def start(self) -> None:
-        """Send 180, report the call and start the ring timers."""
+        """Send 180, report the call and start the ring timers.
+
+        Who takes the place of another call is not told that it rings: it is answered at once.
+        """
         request = self._transaction.request
         ctx = self._ctx
         self._transaction.on_cancel = self._receive_cancel
         # First, so that a worker that answers at once cannot overtake it.
-        self._send_provisional(180)
+        if self._replaced is None:
+            self._send_provisional(180)
         ctx.emit(
             IncomingCall(
                 call=self.key,
@@ -58,6 +73,7 @@ class CalleeLeg(Leg):
                 to_uri=readable(request.to.uri),
                 request_uri=readable(request.uri),
                 source=self._source.address,
+                replaces=self._replaced.key if self._replaced is not None else "",
             )
         )
         limit, code = ctx.config.ring_timeout, 480
@@ -84,6 +100,7 @@ class CalleeLeg(Leg):
         session = self.session
         session.media = media
         content = session.offer() if offered is None else session.answer(offered)
+        session.established = True
         self._stop_ringing()
         self.state = LegState.ACCEPTED
         self.accept(self._transaction, content)
@@ -97,6 +114,8 @@ class CalleeLeg(Leg):
         )
         if offered is not None:
             session.answered()
+        if self._replaced is not None:
+            self._replaced.give_way()
 
     def reject(self, code: int, reason: str) -> None:
         """Refuse the call.  Raises StackRefusal."""
@@ -128,9 +147,36 @@ class CalleeLeg(Leg):
     # Ringing
 
     def _send_provisional(self, code: int) -> None:
+        if self._reliable is None:
+            self._respond(code)
+        elif self._offered is None:
+            # RFC 3262 §5: it would have to carry the offer, and there is no port for it yet.
+            self._registry.respond(self._transaction, 100)
+        else:
+            self._reliable.send(code)
+
+    def _respond(self, code: int, *more: tuple[str, str]) -> bytes:
         contact = self._ctx.contact_by(self._transaction.destination.transport)
-        extra = (("Contact", contact), *CAPABILITIES)
-        self._registry.respond(self._transaction, code, extra=extra)
+        extra = (("Contact", contact), *CAPABILITIES, *more)
+        return self._registry.respond(self._transaction, code, extra=extra)
+
+    def _respond_reliably(self, code: int, number: int) -> bytes:
+        return self._respond(code, ("Require", "100rel"), ("RSeq", str(number)))
+
+    def _on_no_prack(self) -> None:
+        """RFC 3262 §3: the caller does not hear us."""
+        self._refuse(504, "no_response", "timeout")
+
+    def _receive_prack(self, transaction: ServerTransaction, dialog: Dialog) -> None:
+        invite = self._transaction.request
+        if self._reliable is None or not self._reliable.acknowledge(
+            transaction.request, invite.cseq.number
+        ):
+            self._registry.respond(transaction, 481)
+        elif transaction.request.content:
+            self._registry.respond(transaction, 488)  # its offer is not answered: no other one
+        else:
+            self._registry.respond(transaction, 200)
 
     def _on_ring_again(self) -> None:
         self._send_provisional(180)
@@ -139,6 +185,8 @@ class CalleeLeg(Leg):
     def _stop_ringing(self) -> None:
         cancel_timer(self._ring_again)
         cancel_timer(self._ring_limit)
+        if self._reliable is not None:
+            self._reliable.stop()
         self._transaction.on_cancel = None
 
     def _stop_timers(self) -> None:

@@ -22,12 +22,23 @@ from .authentication import Attempt, credentials_of
 from .bodies import Unsupported, session_description
 from .context import CAPABILITIES
 from .dialog import Dialog
-from .leg import Bye, Ending, Leg, LegState, Registry, cancel_timer
+from .leg import Bye, EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Malformed, Message, readable
+from .refer import Referral
+from .reliable import Pracks
+from .replaces import header_in
 from .timers import Timer
-from .transactions import State
+from .transactions import ServerTransaction, State
+from .uri import UriError
 
 __all__ = ["CallerLeg"]
+
+
+_MOST_FORKS = 32
+_MOST_TRIES = 4
+"""Of one INVITE that is answered 422."""
+_CODES = {"no_response": 408, "unreachable": 503}
+"""What is told of a call that ended without a final response (§8.1.3.1)."""
 
 
 class _Cancel(Enum):
@@ -52,44 +63,79 @@ class _CancelUser:
         """The INVITE may still be answered."""
 
 
+class _Early:
+    """One early dialog: a fork of the INVITE that has sent a 1xx."""
+
+    def __init__(self, leg: Leg, dialog: Dialog) -> None:
+        self.dialog = dialog
+        self.answer: sdp.Description | None = None
+        """What it has described in a 1xx."""
+        self.agreed = False
+        """In a reliable one: that is the answer to our offer (RFC 3262 §5)."""
+        self.pracks = Pracks(lambda rack: leg.prack(dialog, rack))
+
+
 class CallerLeg(Leg):
     """A call that this phone made."""
 
     outgoing = True
 
-    def __init__(self, registry: Registry, key: str, target: Target, media: Media) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        key: str,
+        target: Target,
+        media: Media,
+        referral: Referral | None = None,
+    ) -> None:
+        """Raises StackRefusal (``bad_uri``)."""
         ctx = registry.ctx
         call_id, tag = f"{ctx.token()}@{ctx.config.host}", ctx.token()
         super().__init__(registry, key, call_id, tag, LegState.CALLING)
         self.session.media = media
         self._destination = target.hop
-        uri = target.request_uri
-        self._first_invite = ctx.request(
-            "INVITE",
-            uri,
-            from_=f"{ctx.identity};tag={tag}",
-            to=f"<{uri}>",
-            call_id=call_id,
-            cseq=1,
-            transport=target.hop.transport,
-            routes=target.routes,
-            extra=(
-                ("Contact", ctx.contact_by(target.hop.transport)),
-                *CAPABILITIES,
-                *self.timer.asks(),
-            ),
-            content=self.session.offer(),
+        self._target = target
+        self.referral = referral
+        """Who asked for the call (REFER) is told what becomes of it."""
+        try:
+            replaces = header_in(target.headers)
+        except UriError as error:
+            raise StackRefusal("bad_uri", str(error)) from None
+        self._extra = (
+            ("Contact", ctx.contact_by(target.hop.transport)),
+            *CAPABILITIES,
+            *((("Referred-By", f"<{referral.by}>"),) if referral is not None else ()),
+            *((("Replaces", replaces), ("Require", "replaces")) if replaces else ()),
         )
+        self._description = self.session.offer()
+        self._first_invite = self._compose(1)
         self._attempt: Attempt | None = None
         self._cancel = _Cancel.NONE
         self._cancel_asked = False
         """By a command: it will be told the outcome.  A drain is told nothing."""
         self._cancel_timer: Timer | None = None
         self._reported: set[int] = set()
-        self._early: dict[str, sdp.Description] = {}
-        """Descriptions seen in 1xx, by To tag."""
+        self._cancel_cause: EndCause = "cancelled"
+        self._tries = 1
+        self._early: dict[str, _Early] = {}
+        """Early dialogs by To tag: one per fork of the INVITE that rings."""
         self._acks: dict[str, tuple[bytes, Hop]] = {}
         """The ACK sent for each To tag: one per fork of the INVITE that was answered."""
+
+    def _compose(self, cseq: int) -> Message:
+        uri = self._target.request_uri
+        return self._ctx.request(
+            "INVITE",
+            uri,
+            from_=f"{self._ctx.identity};tag={self.local_tag}",
+            to=f"<{uri}>",
+            call_id=self.call_id,
+            cseq=cseq,
+            transport=self._destination.transport,
+            routes=self._target.routes,
+            extra=(*self._extra, *self.timer.asks()),
+            content=self._description,
+        )
 
     def start(self) -> None:
         """Send the INVITE."""
@@ -124,11 +170,21 @@ class CallerLeg(Leg):
 
     def drain(self) -> None:
         if self.state in (LegState.CALLING, LegState.PROCEEDING):
-            # A cancellation that a client asked for keeps its own cause.
-            self._draining = not self._cancel_asked
-            self._start_cancel()
+            self._give_up("stopped")
         elif self.state is LegState.CONFIRMED:
             self.send_bye(Ending("stopped", "local"))
+
+    def give_way(self) -> None:
+        if self.state in (LegState.CALLING, LegState.PROCEEDING):
+            self._give_up("replaced")
+        else:
+            super().give_way()
+
+    def _give_up(self, cause: EndCause) -> None:
+        """Cancel for our own reasons; a cancellation that a client asked for keeps its cause."""
+        if not self._cancel_asked:
+            self._cancel_cause = cause
+        self._start_cancel()
 
     def _start_cancel(self) -> None:
         if self._cancel is not _Cancel.NONE:
@@ -167,7 +223,7 @@ class CallerLeg(Leg):
         # Stay to end an answer that comes even later; else the peer would be left in a call.
         self._attempt.transaction.abandon(64 * self._ctx.config.t1)
         self._resolve("cancelled_unconfirmed")
-        self.end("stopped" if self._draining else "cancelled", "local")
+        self.end(self._cancel_cause, "local")
 
     def _resolve(self, outcome: CancelOutcome, code: int | None = None) -> None:
         """Tell the outcome to whoever asked, once."""
@@ -178,6 +234,19 @@ class CallerLeg(Leg):
         super()._stop_timers()
         cancel_timer(self._cancel_timer)
 
+    def end(
+        self,
+        cause: EndCause,
+        by: EndedBy,
+        code: int | None = None,
+        reason: str = "",
+        bye_answered: bool | None = None,
+    ) -> None:
+        """Tell whoever asked for the call, and see `Leg.end`."""
+        if self.referral is not None:  # no news if it was told that the call is up
+            self.referral.tell(code or _CODES.get(cause, 487), reason if code else "")
+        super().end(cause, by, code, reason, bye_answered)
+
     # The INVITE's transaction (ClientUser)
 
     def on_response(self, response: Message, source: Hop) -> None:
@@ -187,7 +256,7 @@ class CallerLeg(Leg):
         elif self.state not in (LegState.CALLING, LegState.PROCEEDING):
             return  # given up before (cancelled_unconfirmed)
         elif response.code < 200:
-            self._receive_1xx(response)
+            self._receive_1xx(response, source)
         else:
             self._receive_failure(response)
 
@@ -201,16 +270,23 @@ class CallerLeg(Leg):
         self._resolve("already_ended", 503)
         self.end("unreachable", "remote", 503)
 
-    def _receive_1xx(self, response: Message) -> None:
+    def _receive_1xx(self, response: Message, source: Hop) -> None:
         self.state = LegState.PROCEEDING
         if self._cancel is _Cancel.WAITING:
             self._send_cancel()
         if response.code == 100:
             return
-        early = self._read_description(response)
-        if early is not None:
-            self._early[response.to.tag] = early
-            self.session.preview(early)
+        early = self._early_dialog(response, source)
+        if early is not None and not early.pracks.take(response):
+            return
+        description = self._read_description(response)
+        if early is not None and description is not None and not early.agreed:
+            early.answer = description
+            early.agreed = early.pracks.acknowledged
+            if early.agreed:
+                self.session.take_answer(description)
+            else:
+                self.session.preview(description)
         if response.code not in self._reported:
             self._reported.add(response.code)
             self._ctx.emit(
@@ -218,15 +294,49 @@ class CallerLeg(Leg):
                     call=self.key,
                     code=response.code,
                     reason=readable(response.reason),
-                    early_media=early is not None,
+                    early_media=description is not None,
                 )
             )
+            if self.referral is not None:
+                self.referral.tell(response.code, response.reason)
+
+    def _early_dialog(self, response: Message, source: Hop) -> _Early | None:
+        """The early dialog that a 1xx makes or belongs to (§12.1)."""
+        tag = response.to.tag
+        if tag and tag not in self._early and len(self._early) < _MOST_FORKS:
+            self._early[tag] = _Early(self, Dialog.as_caller(self._invite, response, source))
+        if tag in self._early:
+            self.note_peer(response)
+        return self._early.get(tag)
+
+    def _receive_bye(self, transaction: ServerTransaction) -> None:
+        if self.dialog is None:
+            self._registry.respond(transaction, 481)  # §15: not by the callee, and not so early
+        else:
+            super()._receive_bye(transaction)
+
+    def dialog_with(self, remote_tag: str) -> Dialog | None:
+        if self.dialog is not None:
+            return super().dialog_with(remote_tag)
+        early = self._early.get(remote_tag)
+        return early.dialog if early is not None else None
 
     def _receive_failure(self, response: Message) -> None:
         code = response.code
         if self._cancel is not _Cancel.NONE and code == 487:
             self._resolve("cancelled", code)
-            self.end("stopped" if self._draining else "cancelled", "local", code, response.reason)
+            self.end(self._cancel_cause, "local", code, response.reason)
+        elif (
+            code == 422
+            and self._cancel is _Cancel.NONE
+            and self._tries < _MOST_TRIES
+            and self.timer.take_422(response)
+        ):
+            # RFC 4028 §7.3: the same call with a longer interval.
+            self._tries += 1
+            self._first_invite = self._compose(self._invite.cseq.number + 1)
+            self.state = LegState.CALLING
+            self.start()
         else:
             self._resolve("already_ended", code)
             self.end("rejected", "remote", code, response.reason)
@@ -239,6 +349,10 @@ class CallerLeg(Leg):
             self._ctx.send(*known)
             return
         dialog = Dialog.as_caller(self._invite, response, source)
+        early = self._early.get(tag)
+        if early is not None:  # its numbers go on (§13.2.2.4 makes anew only the route set)
+            dialog.local_cseq = max(dialog.local_cseq, early.dialog.local_cseq)
+            dialog.remote_cseq = early.dialog.remote_cseq
         self._acknowledge(dialog)
         if self.state not in (LegState.CALLING, LegState.PROCEEDING):
             # Another fork answered too, or we had given up: this one is ended (§13.2.2.4).
@@ -250,15 +364,22 @@ class CallerLeg(Leg):
         cancel_timer(self._cancel_timer)
         if self._cancel is not _Cancel.NONE:
             self._resolve("answered_then_ended", response.code)
-            cause: EndCause = "stopped" if self._draining else "cancelled"
-            self.send_bye(Ending(cause, "local", response.code, response.reason))
+            self.send_bye(Ending(self._cancel_cause, "local", response.code, response.reason))
             return
-        self._take_2xx_description(response, tag)
+        self._take_2xx_description(response, early)
 
-    def _take_2xx_description(self, response: Message, tag: str) -> None:
-        # An answer in a 1xx is only a preview of the one in the 2xx (§13.2.1), but some peers
-        # leave it out of the latter.
-        description = self._read_description(response) if response.content else self._early.get(tag)
+    def _take_2xx_description(self, response: Message, early: _Early | None) -> None:
+        session = self.session
+        agreed = early is not None and early.agreed
+        if agreed:
+            # RFC 3262 §5: a reliable 1xx had the answer, what the 2xx repeats is not looked at.
+            description = session.remote
+        elif response.content:
+            description = self._read_description(response)
+        else:
+            # An answer in another 1xx is only a preview of the one in the 2xx (§13.2.1), but some
+            # peers leave it out of the latter.
+            description = early.answer if early is not None else None
         if response.content and (description is None or description.audio is None):
             cause: EndCause = "protocol_error" if description is None else "no_media"
             why = "2xx with an unusable answer"
@@ -276,10 +397,15 @@ class CallerLeg(Leg):
                 codec=description.codec if description else "",
             )
         )
-        if description is not None:
-            self.session.take_answer(description)
+        session.established = True
+        if agreed:
+            session.confirm()
+        elif description is not None:
+            session.take_answer(description)
         else:
-            self.session.keep()
+            session.keep()
+        if self.referral is not None:
+            self.referral.tell(response.code, response.reason)
 
     def _acknowledge(self, dialog: Dialog) -> None:
         """The ACK to a 2xx: a request of its own, with a new branch (§13.2.2.4)."""

@@ -10,14 +10,16 @@ from .message import Malformed, Message, Via
 from .timers import Timer, Timers
 from .uri import SipUri, bracket, quote
 
-__all__ = ["ACCEPT", "ALLOW", "CAPABILITIES", "SDP", "SUPPORTED", "Context"]
+__all__ = ["ACCEPT", "ALLOW", "CAPABILITIES", "EVENTS", "SDP", "SUPPORTED", "Context"]
 
 SDP = "application/sdp"
 """Content type of session descriptions."""
-ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE"
-SUPPORTED = "timer"
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK, REFER, NOTIFY, INFO, MESSAGE"
+SUPPORTED = "100rel, norefersub, replaces, timer"
 """Option tags of what we can do."""
-ACCEPT = f"{SDP}, multipart/mixed"
+ACCEPT = f"{SDP}, multipart/mixed, application/dtmf-relay, application/dtmf, message/sipfrag"
+EVENTS = "refer"
+"""Event packages that we know, each within a call only."""
 CAPABILITIES = (("Allow", ALLOW), ("Supported", SUPPORTED))
 """Headers of every message that opens or changes a session (§13.2.1, §13.3.1.4)."""
 

@@ -14,10 +14,11 @@ from . import admission, sdp
 from .authentication import Requests
 from .callee import CalleeLeg
 from .caller import CallerLeg
-from .context import ACCEPT, CAPABILITIES, Context
-from .leg import Leg
+from .context import ACCEPT, CAPABILITIES, EVENTS, Context
+from .leg import Leg, LegState
 from .message import Malformed, Message, Via, parse, readable
 from .registration import Registration
+from .replaces import Replaces
 from .transactions import ServerInvite, ServerTransaction, Transactions
 from .uri import SipUri, UriError, split_commas
 
@@ -61,6 +62,8 @@ class Engine:
         self._dialogs: dict[tuple[str, str], Leg] = {}
         """Legs by Call-ID and our own tag."""
         self._ended: OrderedDict[str, str] = OrderedDict()
+        self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
+        """The other tag of dialogs that have ended, by Call-ID and our own tag."""
         self._incoming = 0
         self._draining = False
         self._registration = Registration(self.requests) if config.registrar else None
@@ -127,7 +130,9 @@ class Engine:
         if call in self._legs:
             raise StackRefusal("duplicate_call", f"there is a call {call} already")
         self.ctx.now = now
-        leg = CallerLeg(self, call, target, media)
+        asking = self._legs.get(referred_by)
+        referral = asking.refers.referral if asking is not None else None
+        leg = CallerLeg(self, call, target, media, referral)
         self._add(leg)
         leg.start()
         return self._take_outputs()
@@ -164,21 +169,28 @@ class Engine:
 
     def transfer(self, call: str, command: int, target: str, now: float) -> list[Output]:
         """Refer the peer to ``target``.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "transfer is not supported yet")
+        return self._command(now, lambda: self._leg(call).transfer(command, target))
 
     def transfer_to_call(self, call: str, command: int, consult: str, now: float) -> list[Output]:
         """Refer the peer to that of ``consult``.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "transfer is not supported yet")
+        other = self._leg(consult)
+        if call == consult:
+            raise StackRefusal("bad_target", "a call can't be transferred to itself")
+
+        def transfer() -> None:
+            self._leg(call).transfer(command, other.peer_uri, other)
+
+        return self._command(now, transfer)
 
     def refer_failed(self, call: str, code: int, now: float) -> list[Output]:
         """A call that the peer asked for can't be placed.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "transfer is not supported yet")
+        return self._command(now, lambda: self._leg(call).refers.failed(code))
 
     def send_info(
         self, call: str, command: int, content_type: str, content: bytes, now: float
     ) -> list[Output]:
         """Send INFO within the call.  Raises StackRefusal."""
-        raise StackRefusal("not_supported", "INFO is not supported yet")
+        return self._command(now, lambda: self._leg(call).send_info(command, content_type, content))
 
     def register(self, command: int, now: float) -> list[Output]:
         """Register now, and stay registered.  Raises StackRefusal."""
@@ -219,8 +231,11 @@ class Engine:
         self._ended[leg.key] = (
             "cancelled" if cause in ("cancelled", "answered_elsewhere") else "already_ended"
         )
-        if len(self._ended) > _REMEMBERED:
-            self._ended.popitem(last=False)
+        if leg.dialog is not None:
+            self._gone[leg.call_id, leg.local_tag] = leg.dialog.remote_tag
+        for memory in (self._ended, self._gone):
+            if len(memory) > _REMEMBERED:
+                memory.popitem(last=False)
 
     def respond(
         self,
@@ -390,11 +405,20 @@ class Engine:
             self._receive_invite(transaction, source)
         elif request.method == "OPTIONS":
             self._receive_options(transaction)
-        else:  # BYE without a To tag
+        elif request.method == "MESSAGE":
+            self.respond(transaction, 200)
+        else:
+            # BYE and the like without a To tag; REFER too: it is for whom we talk to, not for
+            # strangers, to have us call somebody.
             self.respond(transaction, 481)
 
     def _receive_invite(self, transaction: ServerTransaction, source: Hop) -> None:
-        refusal = self._unavailable()
+        code, replaced = self._replaced_by(transaction.request)
+        if code:
+            self.respond(transaction, code)
+            return
+        # Who takes the place of a call is not one more.
+        refusal = self._unavailable(one_more=replaced is None)
         if refusal:
             self.respond(transaction, refusal)
             if refusal == 486:
@@ -419,18 +443,48 @@ class Engine:
             self.respond(transaction, 488)
             return
         self._incoming += 1
-        leg = CalleeLeg(self, f"i{self._incoming}", transaction, offered, source)
+        leg = CalleeLeg(self, f"i{self._incoming}", transaction, offered, source, replaced)
         self._add(leg)
         leg.start()
 
     def _receive_options(self, transaction: ServerTransaction) -> None:
         """§11.2: the code is what an INVITE would get now."""
-        extra = (("Contact", self.ctx.contact), ("Accept", ACCEPT), *CAPABILITIES)
+        extra = (
+            ("Contact", self.ctx.contact),
+            ("Accept", ACCEPT),
+            ("Allow-Events", EVENTS),
+            *CAPABILITIES,
+        )
         self.respond(transaction, self._unavailable() or 200, extra=extra)
 
-    def _unavailable(self) -> int:
+    def _replaced_by(self, invite: Message) -> tuple[int, Leg | None]:
+        """The code of a refusal or 0, and the call whose place ``invite`` takes (RFC 3891 §3)."""
+        values = invite.headers.values("Replaces")
+        if not values:
+            return 0, None
+        try:
+            wanted = Replaces.parse(values[0])
+        except UriError:
+            return 400, None
+        if len(values) > 1:
+            return 400, None
+        leg = self._dialogs.get((wanted.call_id, wanted.local_tag))
+        if leg is None:
+            gone = self._gone.get((wanted.call_id, wanted.local_tag))
+            return (603 if gone == wanted.remote_tag else 481), None
+        if leg.dialog_with(wanted.remote_tag) is None:
+            return 481, None
+        if leg.state is LegState.ENDING:
+            return 603, None
+        if leg.state is LegState.RINGING:
+            return 481, None  # an early dialog that we have not begun ourselves
+        if wanted.early_only and leg.state in (LegState.ACCEPTED, LegState.CONFIRMED):
+            return 486, None
+        return 0, leg
+
+    def _unavailable(self, *, one_more: bool = True) -> int:
         """The code of a refusal that a new call would get now; 0 if it would ring."""
-        limit = self.ctx.config.max_calls
+        limit = self.ctx.config.max_calls if one_more else None
         if self._draining:
             return 503
         return 486 if limit is not None and len(self._legs) >= limit else 0

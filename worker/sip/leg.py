@@ -20,19 +20,22 @@ from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
 from ...protocol.events import EndCause
-from ..stack import CallEnded, Hop, StackRefusal
-from . import sdp
+from ..stack import CallEnded, CommandEnded, Hop, StackRefusal
+from . import info, sdp
 from .authentication import Attempt, Requests
-from .bodies import Unsupported, session_description
-from .context import ACCEPT, ALLOW, CAPABILITIES, SDP, Context
+from .bodies import Unsupported, content_type, session_description
+from .context import ACCEPT, ALLOW, CAPABILITIES, EVENTS, SDP, Context
 from .dialog import Dialog
 from .message import Malformed, Message, readable
 from .offer_answer import Session
+from .refer import Refers
 from .reinvite import Changes
+from .replaces import uri_replacing
 from .session_timer import SessionTimer
 from .timers import Timer
 from .transactions import ServerTransaction, Transactions
 from .unacked import UnackedAnswer
+from .uri import NameAddr, SipUri, UriError
 
 __all__ = ["Bye", "EndedBy", "Ending", "Leg", "LegState", "Registry", "cancel_timer"]
 
@@ -156,15 +159,24 @@ class Leg:
         self.session = Session(self._ctx, key)
         self.timer = SessionTimer(self._ctx, self._refresh_session, self._on_session_expired)
         self.changes = Changes(self, registry)
+        self.refers = Refers(self, registry)
+        self.given_away = False
+        """We are referring somebody to the peer, who will talk to them and not to us."""
         self._unacked: UnackedAnswer | None = None
         self._asks: set[_Ask] = set()
+        self._infos: set[int] = set()
+        """Commands that wait for the answer to an INFO."""
         self._ending = Ending("hung_up", "local")
         self._hang_up_later = False
-        self._draining = False
         self._served: dict[str, Callable[[ServerTransaction, Dialog], None]] = {
             "INVITE": self._receive_invite,
             "UPDATE": self.changes.receive_update,
             "OPTIONS": self._receive_options,
+            "INFO": self._receive_info,
+            "REFER": self.refers.receive_refer,
+            "NOTIFY": self.refers.receive_notify,
+            "MESSAGE": self._receive_message,
+            "PRACK": self._receive_prack,
         }
 
     # What it is like
@@ -189,6 +201,12 @@ class Leg:
         """The peer's offer has not been answered yet."""
         return False
 
+    @property
+    def peer_uri(self) -> str:
+        """URI of the peer, as it or we have given it."""
+        assert self.dialog is not None
+        return NameAddr.parse(self.dialog.remote).uri
+
     # Commands
 
     def hang_up(self) -> None:
@@ -203,6 +221,52 @@ class Leg:
         """Put the call on hold, or take it back.  Raises StackRefusal."""
         self.require_answered()
         self.changes.hold(command, on=on)
+
+    def send_info(self, command: int, content_type: str, content: bytes) -> None:
+        """Send INFO.  Raises StackRefusal."""
+        self.require_answered()
+        if self.state is not LegState.CONFIRMED:
+            raise StackRefusal("not_answered", f"call {self.key} waits for its ACK")
+        self._infos.add(command)
+        self.ask(
+            "INFO",
+            lambda code, response: self._on_info_end(command, code),
+            content=content,
+            content_type=content_type,
+        )
+
+    def _on_info_end(self, command: int, code: int) -> None:
+        self._infos.discard(command)
+        refusal = None
+        if code >= 300:
+            refusal = StackRefusal("rejected", f"the far end refused INFO: {code}")
+        self._ctx.emit(CommandEnded(command, refusal))
+
+    def transfer(self, command: int, target: str, consult: Leg | None = None) -> None:
+        """Refer the peer to a SIP URI, or to the peer of ``consult``.  Raises StackRefusal."""
+        for leg in (self, consult):
+            if leg is not None:
+                leg.require_answered()
+            if leg is not None and leg.state is not LegState.CONFIRMED:
+                raise StackRefusal("not_answered", f"call {leg.key} waits for its ACK")
+        try:
+            if consult is None:
+                self.refers.transfer(command, target, str(SipUri.parse(target)))
+            else:
+                assert consult.dialog is not None
+                uri = uri_replacing(consult.dialog)
+                self.refers.transfer(command, target, uri, consult)
+        except UriError as error:
+            raise StackRefusal("bad_uri", str(error)) from None
+
+    def give_away(self) -> None:
+        """The peer talks to somebody else now."""
+        self.send_bye(Ending("transferred", "local"))
+
+    def give_way(self) -> None:
+        """Another call has taken the place of this one (RFC 3891 §3)."""
+        if self.state in (LegState.ACCEPTED, LegState.CONFIRMED):
+            self._hang_up_answered(Ending("replaced", "remote"))
 
     def require_answered(self) -> None:
         """Raises StackRefusal unless the call is up, or nearly so."""
@@ -234,7 +298,7 @@ class Leg:
         content: bytes = b"",
         content_type: str = SDP,
         usage: bool = False,
-    ) -> Message:
+    ) -> Attempt:
         """Send a request that is neither INVITE nor BYE, in the call's dialog or in ``dialog``.
 
         ``on_final`` gets the code of the final response, and the response: None with 408 where
@@ -249,7 +313,11 @@ class Leg:
         ask = _Ask(self, method, on_final, usage=usage)
         self._asks.add(ask)
         ask.sent = self._registry.requests.send_within(dialog, request, ask)
-        return request
+        return ask.sent
+
+    def prack(self, dialog: Dialog, rack: str) -> None:
+        """Acknowledge a reliable 1xx of that dialog (RFC 3262 §4)."""
+        self.ask("PRACK", lambda code, response: None, dialog=dialog, extra=(("RAck", rack),))
 
     def note_peer(self, message: Message) -> None:
         """Remember what the peer says that it can do."""
@@ -320,10 +388,15 @@ class Leg:
             self._unacked = None
         self.timer.stop()
         self.changes.stop()
+        self.refers.stop()
         for ask in self._asks:
             if ask.sent is not None:
                 ask.sent.abandon()
         self._asks.clear()
+        for command in sorted(self._infos):
+            why = f"call {self.key} has ended"
+            self._ctx.emit(CommandEnded(command, StackRefusal("already_ended", why)))
+        self._infos.clear()
 
     def send_bye(self, ending: Ending) -> None:
         """End the call that is up."""
@@ -397,14 +470,42 @@ class Leg:
     def _receive_bye(self, transaction: ServerTransaction) -> None:
         self._registry.respond(transaction, 200)
         if self.state is not LegState.ENDING:  # else the BYEs crossed, and ours is awaited still
-            self.end("hung_up", "remote")
+            self.end("transferred" if self.given_away else "hung_up", "remote")
 
     def _receive_invite(self, transaction: ServerTransaction, dialog: Dialog) -> None:
         self.changes.receive_invite(transaction)
 
     def _receive_options(self, transaction: ServerTransaction, dialog: Dialog) -> None:
-        extra = (("Accept", ACCEPT), *CAPABILITIES)
+        extra = (("Accept", ACCEPT), ("Allow-Events", EVENTS), *CAPABILITIES)
         self._registry.respond(transaction, 200, extra=extra)
+
+    def _receive_info(self, transaction: ServerTransaction, dialog: Dialog) -> None:
+        """RFC 6086; without a body it asks whether we are there (RFC 2976)."""
+        request = transaction.request
+        if "Info-Package" in request.headers:
+            extra = (("Recv-Info", ""),)
+            self._registry.respond(transaction, 469, extra=extra, reason="Bad Info Package")
+        elif not request.content:
+            self._registry.respond(transaction, 200)
+        elif content_type(request.headers) not in (info.DTMF_RELAY, info.DTMF):
+            self._registry.respond(transaction, 415, extra=(("Accept", ACCEPT),))
+        else:
+            try:
+                key = info.read_key(self.key, request)
+            except info.Unreadable:
+                self._ctx.count("sip_malformed")
+                self._registry.respond(transaction, 400)
+                return
+            self._registry.respond(transaction, 200)
+            if key is not None:
+                self._ctx.emit(key)
+
+    def _receive_message(self, transaction: ServerTransaction, dialog: Dialog) -> None:
+        self._registry.respond(transaction, 200)
+
+    def _receive_prack(self, transaction: ServerTransaction, dialog: Dialog) -> None:
+        """Nothing of ours waits for one."""
+        self._registry.respond(transaction, 481)
 
     def accept(self, transaction: ServerTransaction, content: bytes) -> None:
         """Send the 2xx to an INVITE and repeat it until the ACK."""

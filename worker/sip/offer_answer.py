@@ -34,6 +34,8 @@ class Session:
         """We hold the call, or are about to."""
         self.held = False
         """The peer does."""
+        self.established = False
+        """The call is answered: before, who sends only or nothing is ringing and not holding."""
         self._ctx = ctx
         self._call = call
         self._number = sdp.session_id(ctx.token())
@@ -92,6 +94,11 @@ class Session:
         else:
             self._agreed(held=self.held)
 
+    def confirm(self) -> None:
+        """The call is answered with what was agreed before."""
+        assert self.remote is not None
+        self.take_answer(self.remote)
+
     def keep(self) -> None:
         """Our offer was accepted without an answer in words: nothing changes at the peer's end."""
         self._before = None
@@ -134,7 +141,7 @@ class Session:
         plan = sdp.plan(self._call, self.remote, local=self._direction, offered=self._ours)
         if plan is not None:
             self._ctx.emit(plan)
-        if held != self.held:
+        if self.established and held != self.held:
             self.held = held
             kind = Held if held else Retrieved
             self._ctx.emit(kind(call=self._call, by="remote"))

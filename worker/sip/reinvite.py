@@ -19,6 +19,7 @@ from .bodies import Unsupported, session_description
 from .context import CAPABILITIES
 from .dialog import Dialog
 from .message import Malformed, Message, readable
+from .reliable import Pracks
 from .timers import Timer
 from .transactions import ServerTransaction
 
@@ -148,6 +149,10 @@ class Changes:
 
     # What becomes of our INVITE (_Exchange)
 
+    def prack(self, dialog: Dialog, rack: str) -> None:
+        """Acknowledge a reliable 1xx (RFC 3262 §4)."""
+        self._leg.prack(dialog, rack)
+
     def accepted(self, response: Message) -> None:
         """2xx, and its ACK is out."""
         leg = self._leg
@@ -221,7 +226,7 @@ class Changes:
         Raises Malformed before anything has changed.
         """
         leg, request = self._leg, transaction.request
-        if leg.answering or self._exchange is not None:
+        if leg.answering or self._exchange is not None or (leg.outgoing and not leg.confirmed):
             # Ours is out, or a 2xx of ours lacks its ACK: one exchange of descriptions at a time.
             self._registry.respond(transaction, 491)
             return
@@ -286,6 +291,7 @@ class _Exchange:
         self._dialog = dialog
         self._registry = registry
         self._ack: tuple[bytes, Hop] | None = None
+        self._pracks = Pracks(lambda rack: changes.prack(dialog, rack))
 
     def abandon(self) -> None:
         """The call is over: acknowledge a 2xx that comes all the same, and nothing else."""
@@ -295,6 +301,8 @@ class _Exchange:
 
     def on_response(self, response: Message, source: Hop) -> None:
         if response.code < 200:
+            if self._changes is not None:
+                self._pracks.take(response)
             return
         if 200 <= response.code < 300:
             self._acknowledge(response)

@@ -477,8 +477,10 @@ def test_every_output_can_be_sent_as_it_is():
 def test_a_call_goes_through_the_outbound_proxy(proxy, hop):
     """RFC 3261 8.1.2: it is a pre-loaded route set of one loose router."""
     hand = Hand(proxy=proxy)
-    target = hand.engine.read_target("sip:b@far.example?Replaces=x")
-    assert target == Target("sip:b@far.example", hop, (f"<sip:{proxy};lr>",), "Replaces=x")
+    target = hand.engine.read_target("sip:b@far.example?Replaces=x%3Bto-tag%3D1%3Bfrom-tag%3D2")
+    assert target == Target(
+        "sip:b@far.example", hop, (f"<sip:{proxy};lr>",), "Replaces=x%3Bto-tag%3D1%3Bfrom-tag%3D2"
+    )
     (output, *_) = hand.take(hand.engine.call("c1", target, MEDIA, 0.0))
     assert output.destination == hop
     (invite,) = sends([output])

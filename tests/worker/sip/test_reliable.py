@@ -1,93 +1,223 @@
-"""The engine over TCP: nothing repeated, no copy waited for, replies on their connection."""
+"""Provisional responses that arrive: PRACK (RFC 3262)."""
 
-from sipwire import MEDIA, OFFER, Hand, lines, reply, request, sends
+import pytest
+from sipwire import MEDIA, OFFER, Hand, branch, lines, reply, request, sends
 
-from sipherd.worker.stack import CallEnded, Hop
+from sipherd.worker.stack import Answered, CallEnded, Held, MediaPlan, Progress
 
-TCP = Hop("192.0.2.2", 40000, "tcp", 7)
-TCP_VIA = "SIP/2.0/TCP 192.0.2.2:5062;branch=z9hG4bK{};rport"
-
-
-def over_tcp(method, branch, **more):
-    return request(method, via=TCP_VIA.format(branch), **more)
+CONTACT = "Contact: <sip:b@192.0.2.2:5062>"
 
 
-def test_a_call_over_tcp_repeats_nothing_but_its_2xx():
-    """RFC 3261 13.3.1.4: proxies in between may go by UDP."""
-    hand = Hand(transport="tcp")
-    contact = ("Contact: <sip:b@192.0.2.2:5062;transport=tcp>",)
-    outputs = hand.receive(over_tcp("INVITE", "i", body=OFFER, extra=contact), TCP)
-    back = Hop("192.0.2.2", 5062, "tcp", 7)  # on its connection, or else to the sent-by port
-    assert outputs[0].destination == back
-    (ringing,) = sends(outputs)
-    assert ringing.contact.uri == "sip:a@192.0.2.1:5060;transport=tcp"
-    assert "rport=40000" in ringing.headers["Via"]
-    hand.take(hand.engine.answer("i1", MEDIA, hand.now))
-    hand.advance(5)
-    assert hand.times("200") == [0, 0.5, 1.5, 3.5]
-    hand.receive(over_tcp("ACK", "ack", to_tag=ringing.to.tag), TCP)
-    (output, *_) = hand.take(hand.engine.hang_up("i1", hand.now))
-    assert output.destination == Hop("192.0.2.2", 5062, "tcp")
-    (bye,) = sends([output])
-    assert bye.via.transport == "TCP"
-    hand.advance(31.9)
-    assert hand.times("BYE") == [5]
-    hand.advance(0.2)  # Timer F holds all the same
-    assert hand.reported(CallEnded)[0].bye_answered is False
+def reliable(invite, code, number, **more):
+    extra = (CONTACT, "Require: 100rel", f"RSeq: {number}")
+    return reply(invite, code, extra=extra, **more)
 
 
-def test_a_call_of_a_tcp_phone():
-    hand = Hand(transport="tcp")
+# Caller
+
+
+def test_a_reliable_response_is_acknowledged():
+    hand = Hand()
     invite = hand.place()
-    (_, output) = hand.log[0]
-    assert output.destination == Hop("192.0.2.2", 5062, "tcp")
-    assert invite.via.transport == "TCP"
-    assert invite.contact.uri == "sip:a@192.0.2.1:5060;transport=tcp"
-    hand.advance(31.9)
-    assert hand.times("INVITE") == [0]
-    hand.advance(0.2)
-    assert hand.reported(CallEnded)[0].cause == "no_response"
-    assert hand.is_empty()
+    assert "100rel" in invite.headers.values("Supported")
+    (prack,) = sends(hand.receive(reliable(invite, 180, 17)))
+    assert prack.method == "PRACK"
+    assert prack.headers["RAck"] == f"17 {invite.cseq.number} INVITE"
+    assert prack.uri == "sip:b@192.0.2.2:5062"
+    assert (prack.to.tag, prack.cseq.number) == ("tob", 2)
+    hand.receive(reply(prack, 200))
+    assert [event.code for event in hand.reported(Progress)] == [180]
+    (ack,) = sends(hand.receive(reply(invite, 200, body=OFFER)))
+    assert ack.cseq.number == 1
+    (bye,) = sends(hand.engine.hang_up("c1", hand.now))
+    assert bye.cseq.number == 3  # the dialog's numbers go on
 
 
-def test_a_refused_call_over_tcp_leaves_nothing_behind():
-    """Timers D and I are zero; H, for an ACK that never comes, is not."""
-    hand = Hand(transport="tcp")
-    hand.receive(reply(hand.place(), 486), TCP)
-    hand.advance(0)
-    assert hand.is_empty()
-    tag = sends(hand.receive(over_tcp("INVITE", "i", body=OFFER), TCP))[0].to.tag
-    hand.take(hand.engine.reject("i1", hand.now))
-    hand.advance(1)
-    assert hand.times("486") == [0]
-    assert not hand.is_empty()
-    hand.receive(over_tcp("ACK", "i", to_tag=tag), TCP)
-    hand.advance(0)
-    assert hand.is_empty()
-
-
-def test_options_over_tcp_leaves_nothing_behind():
+def test_a_copy_is_not_acknowledged_again_but_its_prack_is_repeated():
     hand = Hand()
-    assert lines(hand.receive(over_tcp("OPTIONS", "o"), TCP)) == ["200"]
-    hand.advance(0)  # Timer J
+    invite = hand.place()
+    response = reliable(invite, 180, 17)
+    assert lines(hand.receive(response)) == ["PRACK"]
+    assert lines(hand.receive(response)) == []
+    assert lines(hand.advance(0.6)) == ["PRACK"]
+
+
+def test_responses_are_taken_in_their_order():
+    hand = Hand()
+    invite = hand.place()
+    hand.receive(reliable(invite, 180, 17))
+    assert lines(hand.receive(reliable(invite, 183, 19))) == []
+    assert [event.code for event in hand.reported(Progress)] == [180]
+    (prack,) = sends(hand.receive(reliable(invite, 182, 18)))
+    assert prack.headers["RAck"].startswith("18 ")
+    assert lines(hand.receive(reliable(invite, 183, 19))) == ["PRACK"]
+
+
+def test_each_fork_has_numbers_of_its_own():
+    hand = Hand()
+    invite = hand.place()
+    hand.receive(reliable(invite, 180, 17, tag="one"))
+    (prack,) = sends(hand.receive(reliable(invite, 180, 4, tag="two")))
+    assert (prack.to.tag, prack.headers["RAck"]) == ("two", "4 1 INVITE")
+
+
+def test_an_answer_in_a_reliable_response_counts():
+    hand = Hand()
+    invite = hand.place()
+    hand.receive(reliable(invite, 183, 1, body=OFFER.replace(b"192.0.2.9", b"192.0.2.10")))
+    hand.receive(reply(invite, 200, body=OFFER))
+    assert [plan.remote[0] for plan in hand.reported(MediaPlan)] == ["192.0.2.10"] * 2
+    assert hand.reported(Answered)[0].remote_media == ("192.0.2.10", 4000)
+
+
+def test_the_2xx_needs_no_description_after_it():
+    hand = Hand()
+    invite = hand.place()
+    body = OFFER.replace(b"sendrecv", b"sendonly")
+    hand.receive(reliable(invite, 183, 1, body=body))
+    assert not hand.reported(Held)
+    hand.receive(reply(invite, 200))
+    assert hand.reported(Answered)[0].codec == "PCMU"
+    assert hand.reported(Held) == [Held(call="c1", by="remote")]
+
+
+def test_update_in_the_early_dialog():
+    hand = Hand()
+    invite = hand.place()
+
+    def update(name, cseq, body=OFFER):
+        return request(
+            "UPDATE",
+            via=branch(name),
+            call_id=invite.call_id,
+            from_tag="tob",
+            to_tag=invite.from_.tag,
+            cseq=cseq,
+            body=body,
+        )
+
+    hand.receive(reply(invite, 183))
+    assert lines(hand.receive(update("u1", 1))) == ["491"]  # our offer is not answered
+    assert lines(hand.receive(update("u2", 2, b""))) == ["200"]
+    hand.receive(reliable(invite, 183, 1, body=OFFER))
+    moved = OFFER.replace(b"192.0.2.9", b"192.0.2.11")
+    assert lines(hand.receive(update("u3", 3, moved))) == ["200"]
+    assert hand.reported(MediaPlan)[-1].remote == ("192.0.2.11", 4000)
+    hand.receive(reply(invite, 200))
+    assert hand.reported(Answered)[0].remote_media == ("192.0.2.11", 4000)
+
+
+def test_a_prack_that_is_refused_or_lost_harms_nothing():
+    hand = Hand()
+    invite = hand.place()
+    (prack,) = sends(hand.receive(reliable(invite, 180, 1)))
+    hand.receive(reply(prack, 481))
+    hand.receive(reliable(invite, 183, 2))
+    hand.advance(40)
+    hand.receive(reply(invite, 200, body=OFFER))
+    assert hand.reported(Answered)
+    assert not hand.reported(CallEnded)
+
+
+def test_a_call_that_is_given_up_leaves_no_prack():
+    hand = Hand()
+    invite = hand.place()
+    hand.receive(reliable(invite, 180, 1))
+    (cancel,) = sends(hand.take(hand.engine.cancel("c1", hand.now)))
+    hand.receive(reply(cancel, 200))
+    hand.receive(reply(invite, 487))
+    hand.advance(100)
     assert hand.is_empty()
 
 
-def test_a_contact_without_transport_is_taken_to_mean_the_peers():
-    """Against 19.1.2; but who calls by TCP has a TCP port."""
+# Callee
+
+
+def rings():
     hand = Hand()
-    tag = sends(hand.receive(over_tcp("INVITE", "i", body=OFFER), TCP))[0].to.tag
-    hand.take(hand.engine.answer("i1", MEDIA, hand.now))
-    hand.receive(over_tcp("ACK", "ack", to_tag=tag), TCP)
-    (output, *_) = hand.take(hand.engine.hang_up("i1", hand.now))
-    assert output.destination == Hop("192.0.2.2", 5062, "tcp")
+    data = request("INVITE", body=OFFER, extra=(CONTACT, "Require: 100rel"))
+    (ringing,) = sends(hand.receive(data))
+    return hand, ringing
 
 
-def test_no_connection_ends_exactly_that_call():
-    hand = Hand(transport="tcp")
-    hand.place("c1")
-    hand.place("c2")
-    (_, output) = hand.log[0]
-    hand.take(hand.engine.unreachable(output.data, output.destination, hand.now))
+def prack(ringing, rack, name="p", cseq=2, **more):
+    extra = (CONTACT, f"RAck: {rack}")
+    return request("PRACK", via=branch(name), to_tag=ringing.to.tag, cseq=cseq, extra=extra, **more)
+
+
+def test_ringing_is_repeated_until_its_prack():
+    hand, ringing = rings()
+    assert ringing.headers.values("Require") == ["100rel"]
+    number = int(ringing.headers["RSeq"])
+    assert 0 < number < 2**31
+    hand.advance(4)
+    assert hand.times("180") == [0.0, 0.5, 1.5, 3.5]
+    assert lines(hand.receive(prack(ringing, f"{number} 1 INVITE"))) == ["200"]
+    assert hand.advance(40) == []
+    assert lines(hand.receive(prack(ringing, f"{number} 1 INVITE", "again", 3))) == ["481"]
+    assert lines(hand.engine.answer("i1", MEDIA, hand.now)) == ["200"]
+
+
+@pytest.mark.parametrize("rack", ["1 1 INVITE", "{n} 2 INVITE", "{n} 1 BYE", "", "{n}"])
+def test_a_prack_of_something_else_is_481(rack):
+    hand, ringing = rings()
+    rack = rack.format(n=ringing.headers["RSeq"])
+    assert lines(hand.receive(prack(ringing, rack))) == ["481"]
+    assert lines(hand.advance(0.5)) == ["180"]
+
+
+def test_the_next_response_waits_for_the_prack():
+    hand, ringing = rings()
+    assert lines(hand.engine.ring("i1", hand.now, code=182)) == []
+    number = int(ringing.headers["RSeq"])
+    ok, second = sends(hand.receive(prack(ringing, f"{number} 1 INVITE")))
+    assert (ok.code, second.code) in [(200, 182), (182, 200)]
+    later = second if second.code == 182 else ok
+    assert int(later.headers["RSeq"]) == number + 1
+
+
+def test_no_prack_at_all_ends_the_call():
+    hand, _ = rings()
+    hand.advance(33)
     (ended,) = hand.reported(CallEnded)
-    assert (ended.call, ended.cause) == ("c1", "unreachable")
+    assert (ended.code, ended.cause, ended.by) == (504, "no_response", "timeout")
+    hand.advance(100)
+    assert hand.is_empty()
+
+
+def test_an_answer_before_the_prack():
+    hand, ringing = rings()
+    assert lines(hand.take(hand.engine.answer("i1", MEDIA, hand.now))) == ["200"]
+    assert "180" not in lines(hand.advance(5))
+    rack = f"{ringing.headers['RSeq']} 1 INVITE"
+    assert lines(hand.receive(prack(ringing, rack))) == ["200"]
+
+
+def test_a_late_offer_that_wants_100rel_does_not_ring():
+    """RFC 3262 §5: the 180 would have to carry an offer."""
+    hand = Hand()
+    data = request("INVITE", extra=(CONTACT, "Require: 100rel"))
+    assert lines(hand.receive(data)) == ["100"]
+    assert lines(hand.engine.answer("i1", MEDIA, hand.now)) == ["200"]
+
+
+def test_who_only_supports_it_gets_an_ordinary_response():
+    hand = Hand()
+    data = request("INVITE", body=OFFER, extra=(CONTACT, "Supported: 100rel"))
+    (ringing,) = sends(hand.receive(data))
+    assert "RSeq" not in ringing.headers
+    assert lines(hand.receive(prack(ringing, "1 1 INVITE"))) == ["481"]
+
+
+def test_an_offer_in_a_prack_is_refused():
+    hand, ringing = rings()
+    rack = f"{ringing.headers['RSeq']} 1 INVITE"
+    assert lines(hand.receive(prack(ringing, rack, body=OFFER))) == ["488"]
+
+
+def test_a_reliable_response_to_a_reinvite():
+    hand = Hand()
+    hand.up()
+    (invite,) = sends(hand.take(hand.engine.hold("i1", 1, hand.now)))
+    (sent,) = sends(hand.receive(reliable(invite, 183, 5)))
+    assert sent.headers["RAck"] == f"5 {invite.cseq.number} INVITE"
