@@ -172,7 +172,12 @@ class Kamailio:
         return self._log.read_text(errors="replace")[-4000:]
 
     def close(self) -> None:
-        """End it with all its processes, and remove what it keeps outside of its folder."""
+        """End it with all its processes, and remove what it keeps outside of its folder.
+
+        Harmless when repeated.
+        """
+        if not self._run.exists():
+            return
         self._process.terminate()
         try:
             self._process.wait(2)

@@ -1,0 +1,75 @@
+"""Registration where it is not plain sailing: see test_kamailio.py for where it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from peers.herd import HerdProcess
+from peers.kamailio import Kamailio
+from sipherd import Herd
+
+StartKamailio = Callable[..., Kamailio]
+StartHerd = Callable[..., HerdProcess]
+
+DOMAIN = "herd.test"
+
+
+def registering(kamailio: Kamailio, number: str = "1001", **register: Any) -> dict[str, Any]:
+    """A phone that registers there."""
+    settings = {
+        "server": kamailio.hostport,
+        "domain": DOMAIN,
+        "password": kamailio.password(number),
+    }
+    return {"name": f"p{number}", "number": number, "register": settings | register}
+
+
+def test_a_registrar_that_comes_back(start_kamailio: StartKamailio, start_herd: StartHerd) -> None:
+    kamailio = start_kamailio()
+    herd = start_herd([registering(kamailio, expires=10)])
+    herd.wait_event(phone="p1001", kind="registered")
+    kamailio.close()
+    failed = herd.wait_event(phone="p1001", kind="registration_failed", timeout=15)
+    assert failed["cause"] == "unreachable"
+    assert 1 <= failed["retry_in"] <= 2
+    again = start_kamailio(address=kamailio.address, port=kamailio.port)
+    herd.wait_events(2, phone="p1001", kind="registered", refresh=False, timeout=15)
+    assert len(again.contacts("1001")) == 1
+
+
+def test_requests_within_a_call_are_challenged(
+    start_kamailio: StartKamailio, start_herd: StartHerd
+) -> None:
+    kamailio = start_kamailio(challenge_all=True, nonce_expire=2)
+    herd = start_herd([registering(kamailio, number) for number in ("1001", "1002")])
+    herd.wait_events(2, kind="registered")
+    with Herd.connect(herd.name) as client:
+        call = client["p1001"].call(f"sip:1002@{DOMAIN}")
+        client["p1002"].incoming(timeout=10).answer()
+        call.wait_answered(timeout=10)
+        herd.wait_event(phone="p1002", kind="confirmed")
+        time.sleep(3)  # until the nonce of the INVITE is stale: with it the BYE would pass at once
+        call.hang_up()
+    assert herd.wait_event(phone="p1001", kind="ended")["bye_answered"] is True
+    assert len(kamailio.requests("BYE")) == 2
+
+
+def test_an_outbound_proxy(start_kamailio: StartKamailio, start_herd: StartHerd) -> None:
+    """Where the registrar's name leads nowhere, the proxy takes REGISTER and INVITE on."""
+    kamailio = start_kamailio()
+    phones = [
+        registering(kamailio, number, server="registrar.invalid") | {"proxy": kamailio.hostport}
+        for number in ("1001", "1002")
+    ]
+    herd = start_herd(phones)
+    herd.wait_events(2, kind="registered")
+    assert {r.route for r in kamailio.requests("REGISTER")} == {f"<sip:{kamailio.hostport};lr>"}
+    with Herd.connect(herd.name) as client:
+        call = client["p1001"].call(f"sip:1002@{DOMAIN}")
+        client["p1002"].incoming(timeout=10).answer()
+        call.wait_answered(timeout=10)
+        call.hang_up()
+        call.wait_ended(timeout=10)
+    assert len(kamailio.requests("BYE")) == 1
