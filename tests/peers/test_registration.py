@@ -54,22 +54,3 @@ def test_requests_within_a_call_are_challenged(
         call.hang_up()
     assert herd.wait_event(phone="p1001", kind="ended")["bye_answered"] is True
     assert len(kamailio.requests("BYE")) == 2
-
-
-def test_an_outbound_proxy(start_kamailio: StartKamailio, start_herd: StartHerd) -> None:
-    """Where the registrar's name leads nowhere, the proxy takes REGISTER and INVITE on."""
-    kamailio = start_kamailio()
-    phones = [
-        registering(kamailio, number, server="registrar.invalid") | {"proxy": kamailio.hostport}
-        for number in ("1001", "1002")
-    ]
-    herd = start_herd(phones)
-    herd.wait_events(2, kind="registered")
-    assert {r.route for r in kamailio.requests("REGISTER")} == {f"<sip:{kamailio.hostport};lr>"}
-    with Herd.connect(herd.name) as client:
-        call = client["p1001"].call(f"sip:1002@{DOMAIN}")
-        client["p1002"].incoming(timeout=10).answer()
-        call.wait_answered(timeout=10)
-        call.hang_up()
-        call.wait_ended(timeout=10)
-    assert len(kamailio.requests("BYE")) == 1
