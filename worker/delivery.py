@@ -45,6 +45,8 @@ class _Way:
     """Those left to try; the first is in use.  Empty while they are being looked up."""
     queue: list[bytes] | None = None
     """What waits for the look-up; None once it has ended."""
+    request: bytes = b""
+    """What was sent last, for the next address: an ICMP error quotes only the beginning."""
     answered: bool = False
 
 
@@ -93,7 +95,7 @@ class Delivery:
             self._lost(data, way.hop)
         else:
             del way.addresses[0]
-            if not self._try(data, way):
+            if not self._try(way.request, way):
                 self._lost(data, way.hop)
 
     def received(self, data: bytes) -> None:
@@ -102,6 +104,7 @@ class Delivery:
             way = self._ways.get(_branch(data))
             if way is not None:
                 way.answered = True
+                way.request = b""
 
     # Inside
 
@@ -130,6 +133,8 @@ class Delivery:
                 self._lost(data, way.hop)
 
     def _try(self, data: bytes, way: _Way) -> bool:
+        if not way.answered:
+            way.request = data
         while way.addresses:
             if self._transmit(data, way.hop, way.addresses[0]):
                 return True

@@ -147,6 +147,7 @@ class Worker:
             lost=lambda data, hop, address: delivery.undeliverable(data, address, hop),
             clock=time.monotonic,
         )
+        self._resolver.family = udp.family
         delivery = Delivery(udp=udp.send, tcp=tcp.send, names=self._resolver, lost=self._lost)
         ports = RtpPorts(
             udp.host,

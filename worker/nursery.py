@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import array
 import contextlib
-import encodings.idna  # noqa: F401 - so that no phone has to, when it looks up its first name
 import gc
 import os
 import resource

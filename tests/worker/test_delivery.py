@@ -119,7 +119,8 @@ def test_all_of_a_branch_goes_to_one_address(known: Net) -> None:
 def test_the_next_address_when_nobody_is_there(known: Net, name: Hop, hop: Hop | None) -> None:
     """By an ICMP error, which knows the address alone, or by a connection that failed."""
     known.delivery.send(request(), name)
-    known.delivery.undeliverable(request(), ONE, hop)
+    quoted = request() if hop else request()[:-3]
+    known.delivery.undeliverable(quoted, ONE, hop)
     assert known.sent == [(request(), ONE), (request(), TWO)]
     known.delivery.undeliverable(request(), ONE, hop)  # another copy's error
     assert len(known.sent) == 2
