@@ -54,7 +54,8 @@ class Delivery:
     """Sends what the stack puts out.
 
     ``udp(data, address)`` and ``tcp(data, hop, address)`` return False if nobody can be there;
-    ``lost(data, hop)`` is told of what could not be delivered after all, never from within `send`.
+    ``lost(data, hop)`` is told of what could not be delivered after all, ``unresolved(data, hop)``
+    of what goes to a name that leads nowhere; never from within `send`.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Delivery:
         tcp: Callable[[bytes, Hop, Address], bool],
         names: Names,
         lost: Callable[[bytes, Hop], None],
+        unresolved: Callable[[bytes, Hop], None],
     ) -> None:
         self._udp = udp
         self._tcp = tcp
         self._names = names
         self._lost = lost
+        self._unresolved = unresolved
         self._ways: OrderedDict[bytes, _Way] = OrderedDict()
         """By branch, of messages to names only."""
 
@@ -118,7 +121,7 @@ class Delivery:
         if len(self._ways) > _WAYS:
             self._ways.popitem(last=False)
         found = self._names.known(hop)
-        if found is None:
+        if not found:  # a name that led nowhere before is told of like any other: later
             way.queue = []
             self._names.start(hop, lambda found, why: self._resolved(way, found))
         else:
@@ -129,7 +132,9 @@ class Delivery:
         way.addresses = list(found)
         queue, way.queue = way.queue or [], None
         for data in queue:
-            if not self._try(data, way):
+            if not found:
+                self._unresolved(data, way.hop)
+            elif not self._try(data, way):
                 self._lost(data, way.hop)
 
     def _try(self, data: bytes, way: _Way) -> bool:

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from ..protocol.fork import SipSockets
 from ..protocol.messages import Exit, Hello, Welcome
@@ -148,7 +149,13 @@ class Worker:
             clock=time.monotonic,
         )
         self._resolver.family = udp.family
-        delivery = Delivery(udp=udp.send, tcp=tcp.send, names=self._resolver, lost=self._lost)
+        delivery = Delivery(
+            udp=udp.send,
+            tcp=tcp.send,
+            names=self._resolver,
+            lost=self._lost,
+            unresolved=self._unresolved,
+        )
         ports = RtpPorts(
             udp.host,
             welcome.rtp_first,
@@ -194,6 +201,11 @@ class Worker:
     def _lost(self, data: bytes, hop: Hop) -> None:
         assert self._phone is not None
         self._guard(self._phone.unreachable, data, hop, time.monotonic())
+
+    def _unresolved(self, data: bytes, hop: Hop) -> None:
+        assert self._phone is not None
+        unreachable = partial(self._phone.unreachable, unresolved=True)
+        self._guard(unreachable, data, hop, time.monotonic())
 
     def _on_signal(self) -> None:
         with contextlib.suppress(BlockingIOError):

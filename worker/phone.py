@@ -304,10 +304,12 @@ class Phone:
         self._take(self._stack.receive(data, source, now))
         self._settle()
 
-    def unreachable(self, data: bytes, destination: Hop, now: float) -> None:
-        """This message of ours reached nobody."""
+    def unreachable(
+        self, data: bytes, destination: Hop, now: float, *, unresolved: bool = False
+    ) -> None:
+        """This message of ours reached nobody; ``unresolved``: its name leads to no address."""
         self.now = now
-        self._take(self._stack.unreachable(data, destination, now))
+        self._take(self._stack.unreachable(data, destination, now, unresolved=unresolved))
         self._settle()
 
     def command(self, message: Envelope[SupervisorToWorker], now: float) -> None:

@@ -289,10 +289,13 @@ class Stack(Protocol):
     def receive(self, data: bytes, source: Hop, now: float) -> list[Output]:
         """Take one message from the wire.  Never raises, whatever the bytes are."""
 
-    def unreachable(self, data: bytes, destination: Hop, now: float) -> list[Output]:
+    def unreachable(
+        self, data: bytes, destination: Hop, now: float, *, unresolved: bool = False
+    ) -> list[Output]:
         """The message ``data`` (perhaps truncated) could not be delivered to ``destination``.
 
-        An ICMP error, a refused or broken connection, a name that does not resolve.
+        An ICMP error, a refused or broken connection, or (``unresolved``) a name that leads to no
+        address.
         """
 
     def tick(self, now: float) -> list[Output]:

@@ -32,6 +32,7 @@ class Net:
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, Address]] = []
         self.lost: list[tuple[bytes, Hop]] = []
+        self.unresolved: list[tuple[bytes, Hop]] = []
         self.refused: set[Address] = set()
         self.cache: dict[Hop, Sequence[Address]] = {}
         self.asked: list[tuple[Hop, Resolved]] = []
@@ -40,6 +41,7 @@ class Net:
             tcp=lambda data, hop, address: self._send(data, address),
             names=self,
             lost=lambda data, hop: self.lost.append((data, hop)),
+            unresolved=lambda data, hop: self.unresolved.append((data, hop)),
         )
 
     def _send(self, data: bytes, address: Address) -> bool:
@@ -95,7 +97,13 @@ def test_what_waits_for_a_name_is_sent_in_order(net: Net) -> None:
 def test_a_name_that_does_not_resolve(net: Net) -> None:
     net.delivery.send(request(), NAME)
     net.asked[0][1]([], "no such name")
-    assert net.lost == [(request(), NAME)]
+    assert (net.lost, net.unresolved) == ([], [(request(), NAME)])
+    # And one that is known to: the caller is told likewise, and never from within.
+    net.cache[NAME] = []
+    assert net.delivery.send(request(branch="two"), NAME)
+    assert len(net.unresolved) == 1
+    net.asked[1][1]([], "no such name")
+    assert len(net.unresolved) == 2
 
 
 def test_what_waits_is_limited(net: Net) -> None:

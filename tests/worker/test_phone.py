@@ -609,6 +609,13 @@ def test_a_registration_that_fails_says_why(wire: Wire) -> None:
     assert Desk(wire, B_).run(RegisterPhone(phone="p")).reason == "no_registrar"
 
 
+def test_a_registrar_whose_name_leads_nowhere(wire: Wire) -> None:
+    alice = registering(wire, server="pbx.lab")
+    alice.run(RegisterNow())
+    alice.phone.unreachable(wire.passed[-1], Hop("pbx.lab", None), wire.now, unresolved=True)
+    assert [event.cause for event in alice.heard(RegistrationFailed)] == ["unresolved"]
+
+
 def test_a_drained_phone_has_unregistered(wire: Wire) -> None:
     pbx = Pbx(wire, PBX)
     alice = registering(wire)

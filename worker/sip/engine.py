@@ -98,14 +98,16 @@ class Engine:
             self._note_error()
         return self._take_outputs()
 
-    def unreachable(self, data: bytes, destination: Hop, now: float) -> list[Output]:
+    def unreachable(
+        self, data: bytes, destination: Hop, now: float, *, unresolved: bool = False
+    ) -> list[Output]:
         """``data`` (perhaps truncated) could not be delivered to ``destination``.
 
         Ends the client transaction of that request, if it still waits there; else nothing.
         """
         self.ctx.now = now
         try:
-            self._unreachable(data, destination)
+            self._unreachable(data, destination, unresolved)
         except Exception:
             self._note_error()
         return self._take_outputs()
@@ -505,11 +507,12 @@ class Engine:
         )
         self.ctx.send(response.encode(), destination)
 
-    def _unreachable(self, data: bytes, destination: Hop) -> None:
+    def _unreachable(self, data: bytes, destination: Hop, unresolved: bool) -> None:
         method, branch = _sent_request(data)
         transaction = self.transactions.find_client(branch, method)
         if transaction is not None and transaction.destination == destination:
             self.ctx.count("sip_unreachable")
+            transaction.unresolved = unresolved
             transaction.unreachable()
 
 

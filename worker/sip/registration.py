@@ -214,7 +214,11 @@ class Registration:
 
     def on_unreachable(self) -> None:
         """Nobody is there."""
-        self._on_no_response("unreachable", "unreachable")
+        assert self._attempt is not None
+        if self._attempt.transaction.unresolved:
+            self._on_no_response("unresolved", "the name has no address")
+        else:
+            self._on_no_response("unreachable", "unreachable")
 
     def _on_no_response(self, cause: Cause, why: str) -> None:
         self._attempt = None

@@ -87,6 +87,8 @@ class ClientTransaction:
         self.request = request
         self.destination = destination
         self.state = state
+        self.unresolved = False
+        """It was unreachable because the name of the destination leads to no address."""
         self._data = request.encode()
         self._user = user
         self._transactions = transactions

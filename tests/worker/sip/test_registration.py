@@ -341,14 +341,16 @@ def test_nobody_answers():
     assert desk.due() <= 1
 
 
-def test_nobody_is_there():
+@pytest.mark.parametrize("cause", ["unreachable", "unresolved"])
+def test_nobody_is_there(cause):
     desk = Desk(0.0)
     desk.register(7)
     (sent,) = desk.reported(Send)
-    desk.take(desk.engine.unreachable(sent.data, SERVER, desk.now))
+    unresolved = cause == "unresolved"
+    desk.take(desk.engine.unreachable(sent.data, SERVER, desk.now, unresolved=unresolved))
     (failed,) = desk.reported(RegistrationFailed)
-    assert (failed.cause, failed.retry_in) == ("unreachable", 1)
-    assert desk.ends() == [(7, "unreachable")]
+    assert (failed.cause, failed.retry_in) == (cause, 1)
+    assert desk.ends() == [(7, cause)]
 
 
 # 423
