@@ -1,7 +1,8 @@
 """The poll loop of a phone's process: one thread, one epoll, and nothing in it that blocks.
 
 An idle phone sleeps: it wakes for a datagram, a connection, a message of its supervisor, a signal,
-the end of the lifeline, a name that was looked up, or a timer, and for nothing else.
+the end of the lifeline, a name that was looked up, a file that was read, or a timer, and for
+nothing else.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from ..protocol.fork import SipSockets
 from ..protocol.messages import Exit, Hello, Welcome
 from .delivery import Delivery
 from .link import Link
+from .media.loader import Loader
 from .phone import Phone, stack_config
 from .resolve import Resolver
 from .rtp_ports import RtpPorts
+from .rtp_sockets import RtpSockets
 from .sip.engine import Engine
 from .stack import Hop
 from .tcp import Tcp
@@ -62,9 +65,11 @@ class Worker:
         self._failures = 0
         self._wakeup_fd = _catch_sigterm()
         self._resolver = Resolver()
+        self._loader = Loader()
         self._link = Link(endpoint, phone, incarnation, self._counts)
         self._epoll = select.epoll()
-        for fd in (self._wakeup_fd, self._resolver.fd, self._link.fd):
+        self._rtp = RtpSockets(self._epoll, self._counts)
+        for fd in (self._wakeup_fd, self._resolver.fd, self._loader.fd, self._link.fd):
             self._epoll.register(fd, select.EPOLLIN)
         # Nothing is ever written to it: it is readable at its end.
         self._epoll.register(lifeline_fd, select.EPOLLIN)
@@ -97,7 +102,11 @@ class Worker:
             elif fd == self._wakeup_fd:
                 self._guard(self._on_signal)
             elif fd == self._resolver.fd:
-                self._guard(self._on_resolved)
+                self._guard(self._on_collected, self._resolver.collect)
+            elif fd in self._rtp:
+                self._guard(self._on_rtp, fd)
+            elif fd == self._loader.fd:
+                self._guard(self._on_collected, self._loader.collect)
         # Asked in every turn, whatever woke us: its descriptor is edge-triggered, and sending
         # uses the edge up.
         if self._exit_code is None and self._link.wants_turn():
@@ -170,8 +179,11 @@ class Worker:
             transmit=delivery.send,
             tell=lambda body, reply_to: self._link.send(body, reply_to=reply_to),
             resolve=self._resolver.start,
+            rtp=self._rtp,
+            load=self._loader.start,
             counts=self._counts,
             now=time.monotonic(),
+            wall=time.time() - time.monotonic(),
         )
         self._udp, self._tcp, self._delivery, self._phone = udp, tcp, delivery, phone
         self._epoll.register(udp.fd, select.EPOLLIN | select.EPOLLERR)
@@ -225,9 +237,14 @@ class Worker:
         else:
             self._phone.leave(time.monotonic(), orphaned=orphaned)
 
-    def _on_resolved(self) -> None:
+    def _on_rtp(self, fd: int) -> None:
         assert self._phone is not None
-        self._phone.resolved(self._resolver.collect, time.monotonic())
+        for datagram in self._rtp.receive(fd):
+            self._guard(self._phone.audio, datagram, time.monotonic())
+
+    def _on_collected(self, collect: Callable[[], None]) -> None:
+        assert self._phone is not None
+        self._phone.collect(collect, time.monotonic())
 
     def _guard(self, callback: Callable[..., None], *arguments: object) -> None:
         try:

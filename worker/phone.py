@@ -26,6 +26,7 @@ from ..protocol.events import (
     DtmfSent,
     EndCause,
     IncomingCall,
+    MediaStats,
     Referred,
     RtpPairSkipped,
     SipTrace,
@@ -65,9 +66,12 @@ from ..protocol.messages import (
     WorkerMessage,
 )
 from ..protocol.spec import bracketed
+from .audio import Audio, AudioCommand, AudioEvent, Wire
 from .info_keys import InfoKeys
+from .media.loader import Loaded
 from .resolve import Resolved
 from .rtp_ports import NoRtpPort, RtpLease
+from .rtp_sockets import Datagram
 from .sip.timers import Timer, Timers
 from .sip.uri import is_numeric
 from .stack import (
@@ -121,6 +125,7 @@ _TRACE_TEXT = 200
 
 Body: TypeAlias = (
     CallEvent
+    | AudioEvent
     | CallPlaced
     | DtmfSent
     | Referred
@@ -179,6 +184,8 @@ class _Call:
     ring_timer: Timer | None = None
     """Caller: until we give up.  Callee: until we answer by ourselves."""
     hang_up_timer: Timer | None = None
+    media: MediaStats | None = None
+    """What became of its audio, once that is over."""
     cancels: list[int] = field(default_factory=list)
     """CancelCall commands that wait for the outcome."""
 
@@ -241,8 +248,11 @@ class Phone:
         transmit: Callable[[bytes, Hop], bool],
         tell: Callable[[WorkerMessage, int], None],
         resolve: Callable[[Hop, Resolved], None],
+        rtp: Wire,
+        load: Callable[[str, Loaded], None],
         counts: Counter[str],
         now: float,
+        wall: float,
     ) -> None:
         self.now = now
         self.exit_at: float | None = None
@@ -258,6 +268,16 @@ class Phone:
         self._resolve = resolve
         self._counts = counts
         self._info_keys = InfoKeys(stack, self._report)
+        self._audio = Audio(
+            wire=rtp,
+            load=load,
+            report=self._report,
+            done=lambda id: self._reply(id, Done()),
+            refuse=self._refuse,
+            cname=f"{self._spec.name}@{self._host}",
+            wall=wall,
+            counts=counts,
+        )
         self._timers = Timers()
         self._calls: dict[str, _Call] = {}
         self._resolving: dict[str, _Resolving] = {}
@@ -280,12 +300,20 @@ class Phone:
 
     def next_deadline(self) -> float | None:
         """When `tick` is wanted next, or None."""
+        deadlines = (self._signalling_deadline(), self._audio.next_timer())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _signalling_deadline(self) -> float | None:
         deadlines = (self._timers.next(), self._stack.next_timer(), self.exit_at)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Run every timer that is due."""
         self.now = now
+        self._audio.tick(now)
+        due = self._signalling_deadline()
+        if due is None or due > now:
+            return  # nothing but audio, 50 times a second
         while (callback := self._timers.pop_due(now)) is not None:
             callback()
         due = self._stack.next_timer()
@@ -303,6 +331,12 @@ class Phone:
             self._trace("in", data, source.address)
         self._take(self._stack.receive(data, source, now))
         self._settle()
+
+    def audio(self, datagram: Datagram, now: float) -> None:
+        """RTP or RTCP came in."""
+        self.now = now
+        call, is_rtp, data, source = datagram
+        self._audio.receive(call, is_rtp, data, source, now)
 
     def unreachable(
         self, data: bytes, destination: Hop, now: float, *, unresolved: bool = False
@@ -342,6 +376,8 @@ class Phone:
         self.now = now
         self._orphaned = self._orphaned or orphaned
         self._drain()
+        for call in self._calls.values():
+            self._end_audio(call)  # recordings are complete, whether or not an answer still comes
         self._say_drained()
         wait = now + (ORPHAN_WAIT if orphaned else QUICK_WAIT)
         self.exit_at = wait if self.exit_at is None else min(self.exit_at, wait)
@@ -393,7 +429,7 @@ class Phone:
                 case SendDtmf() if self._spec.dtmf == "info":
                     self._take(self._info_keys.press(id, body.call, body.digits, self.now))
                 case SendDtmf() | PlayAudio() | StopAudio() | RecordAudio() | StopRecording():
-                    raise StackRefusal("no_media", "audio is not supported yet")
+                    self._run_audio(id, body)
         except StackRefusal as refusal:
             self._refuse(id, refusal.reason, str(refusal))
         except Exception as error:
@@ -401,6 +437,14 @@ class Phone:
             if self._replies.get(id) is None:
                 self._refuse(id, "internal_error", f"{type(error).__name__}: {error}")
             raise
+
+    def _run_audio(self, id: int, body: AudioCommand) -> None:
+        """Raises StackRefusal."""
+        if body.call not in self._calls:
+            raise StackRefusal("no_such_call", f"call {body.call}: no such call")
+        if self._spec.media == "none":
+            raise StackRefusal("no_media", f"phone {self._spec.name} has media: none")
+        self._audio.run(id, body, self.now)
 
     def _place(self, id: int, body: PlaceCall, referred_by: str = "") -> None:
         """Raises StackRefusal."""
@@ -440,8 +484,8 @@ class Phone:
         else:
             self._refuse(waiting.command, refusal.reason, str(refusal))
 
-    def resolved(self, deliver: Callable[[], None], now: float) -> None:
-        """Look-ups have ended: ``deliver`` them."""
+    def collect(self, deliver: Callable[[], None], now: float) -> None:
+        """What a thread was asked for has come, names or files: ``deliver`` it."""
         self.now = now
         deliver()
         self._settle()
@@ -554,8 +598,19 @@ class Phone:
                 self._tell(AskToRegister(), 0)
             elif isinstance(output, CallWanted):
                 self._refer(output)
-            elif not isinstance(output, MediaPlan):
+            elif isinstance(output, MediaPlan):
+                self._follow(output)
+            else:
                 self._happened(output)
+
+    def _follow(self, plan: MediaPlan) -> None:
+        """What the audio of a call is from now on."""
+        call = self._calls.get(plan.call)
+        # Once its end was reported, nothing happens in a call.
+        if call is None or call.lease is None or call.media is not None:
+            return
+        if self._spec.media == "audio":
+            self._audio.follow(plan, call.lease, self.now, answered=call.answered)
 
     def _refer(self, wanted: CallWanted) -> None:
         """The peer of a call asks us to call somebody: do so, and it is told what comes of it."""
@@ -642,6 +697,7 @@ class Phone:
     def _on_answered(self, call: _Call) -> None:
         call.answered = True
         _stop(call.ring_timer)
+        self._audio.answered(call.key, self.now)
 
     def _on_cancel_resolved(self, event: CancelResolved) -> None:
         call = self._calls.get(event.call)
@@ -659,6 +715,7 @@ class Phone:
         if call is not None:
             _stop(call.ring_timer)
             _stop(call.hang_up_timer)
+            event = msgspec.structs.replace(event, media=self._end_audio(call))
             if call.lease is not None:
                 call.lease.close()
             if call.gave_up and event.cause == "cancelled":
@@ -671,6 +728,11 @@ class Phone:
         if call is not None:
             for id in call.cancels:
                 self._refuse(id, "already_ended", f"call {event.call}: already ended")
+
+    def _end_audio(self, call: _Call) -> MediaStats | None:
+        if call.media is None:
+            call.media = self._audio.end(call.key, self.now)
+        return call.media
 
     # Leaving
 

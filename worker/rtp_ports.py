@@ -2,7 +2,7 @@
 
 The supervisor leases the numbers to the phone, or leaves them to the kernel; they are bound here,
 when a call needs them.  Pairs rotate, so that a late packet of the previous call does not reach the
-next one.  The sockets are bound and not read.
+next one.  The sockets are bound here, and read once their call has media (`rtp_sockets`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["NoRtpPort", "RtpLease", "RtpPorts"]
 
 _ATTEMPTS = 50
 _RECEIVE_BUFFER = 4096
-"""Bytes.  Nobody reads yet: what is sent to us is to cost no memory."""
+"""Bytes.  Until somebody reads, what is sent to us is to cost no memory."""
 
 
 class NoRtpPort(Exception):

@@ -1,4 +1,4 @@
-"""Makes `smallherd`, the harness of this folder, importable; real nurseries as a fixture."""
+"""Makes the harnesses of this folder importable; real nurseries as a fixture."""
 
 import sys
 from collections.abc import Iterator

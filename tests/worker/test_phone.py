@@ -1,13 +1,11 @@
-"""Phones with the real engine, on a wire without sockets and a clock without sleeping."""
+"""What a phone does with commands, datagrams and time."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import msgspec
 import pytest
+from desks import B_, NOBODY, A, Desk, Wire
 
 from sipherd.protocol.events import (
     Answered,
@@ -31,7 +29,6 @@ from sipherd.protocol.messages import (
     Done,
     Drain,
     Drained,
-    Envelope,
     Exit,
     HangUpCall,
     Happened,
@@ -42,157 +39,12 @@ from sipherd.protocol.messages import (
     RegisterNow,
     RegisterPhone,
     RejectCall,
-    SupervisorToWorker,
     UnregisterPhone,
     Welcome,
 )
 from sipherd.protocol.spec import PhoneSpec
-from sipherd.worker.phone import Phone, stack_config
-from sipherd.worker.resolve import Resolved
-from sipherd.worker.rtp_ports import NoRtpPort, RtpLease
-from sipherd.worker.sip.engine import Engine
 from sipherd.worker.sip.message import Message, parse
 from sipherd.worker.stack import Address, Hop
-
-B = TypeVar("B")
-A: Address = ("192.0.2.1", 5060)
-B_: Address = ("192.0.2.2", 5062)
-NOBODY = "sip:x@192.0.2.99"
-
-
-class Wire:
-    """Time, and datagrams on their way; to an address where nobody is they get lost."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.desks: dict[Address, Desk] = {}
-        self.flying: deque[tuple[bytes, Address, Address]] = deque()
-        self.passed: list[bytes] = []
-        self.drop: Callable[[bytes], bool] = lambda data: False
-
-    def settle(self) -> None:
-        """Deliver until nothing flies any more."""
-        while self.flying:
-            data, source, destination = self.flying.popleft()
-            self.passed.append(data)
-            if destination in self.desks and not self.drop(data):
-                self.desks[destination].phone.receive(data, Hop(*source), self.now)
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, from timer to timer."""
-        self.settle()
-        until = self.now + seconds
-        while True:
-            alive = [d.phone for d in self.desks.values() if not d.phone.exit_now]
-            due = [when for phone in alive if (when := phone.next_deadline()) is not None]
-            if not due or min(due) > until:
-                break
-            self.now = max(min(due), self.now)
-            for phone in alive:
-                phone.tick(self.now)
-            self.settle()
-        self.now = until
-
-    def lines(self) -> list[str]:
-        """Method or status of all that was on the wire."""
-        words = [data.split(b"\r\n")[0].split(b" ") for data in self.passed]
-        return [(w[1] if w[0] == b"SIP/2.0" else w[0]).decode() for w in words]
-
-
-class Ports:
-    """Leases without sockets."""
-
-    def __init__(self, pairs: int = 10) -> None:
-        self.free = [4000 + 2 * number for number in range(pairs)]
-
-    def lease(self) -> RtpLease:
-        if not self.free:
-            raise NoRtpPort("no RTP pair left")
-        return RtpLease(self.free.pop(0), (), lambda lease: self.free.append(lease.port))
-
-
-class Desk:
-    """One phone and everything it told its supervisor."""
-
-    def __init__(self, wire: Wire, address: Address, pairs: int = 10, **spec: Any) -> None:
-        self.wire = wire
-        self.address = address
-        self.ports = Ports(pairs)
-        self.told: list[tuple[Any, int]] = []
-        self.lookups: list[tuple[Hop, Resolved]] = []
-        self.names: dict[str, str] = {}
-        self.unreachable: set[Address] = set()
-        self.counts: Counter[str] = Counter()
-        self._id = 0
-        welcome = Welcome(
-            spec=msgspec.convert({"name": "p"} | spec, PhoneSpec),
-            host=address[0],
-            port=address[1],
-            rtp_first=4000,
-            rtp_pairs=pairs,
-        )
-        self.stack = Engine(stack_config(welcome))
-        self.phone = Phone(
-            welcome=welcome,
-            stack=self.stack,
-            ports=self.ports,
-            transmit=self._transmit,
-            tell=lambda body, reply_to: self.told.append((body, reply_to)),
-            resolve=lambda hop, resolved: self.lookups.append((hop, resolved)),
-            counts=self.counts,
-            now=wire.now,
-        )
-        wire.desks[address] = self
-
-    def _transmit(self, data: bytes, hop: Hop) -> bool:
-        host, port = hop.address
-        destination = (self.names.get(host, host), port)
-        if destination in self.unreachable:
-            return False
-        self.wire.flying.append((data, self.address, destination))
-        return True
-
-    @property
-    def uri(self) -> str:
-        return f"sip:p@{self.address[0]}:{self.address[1]}"
-
-    def start(self, body: SupervisorToWorker, id: int | None = None) -> int:
-        """Give a command; its number."""
-        if id is None:
-            self._id += 1
-            id = self._id
-        self.phone.command(Envelope(id=id, phone="p", incarnation=1, body=body), self.wire.now)
-        return id
-
-    def reply(self, id: int) -> Any:
-        """The one reply to a command, or None while it is not there."""
-        found = [body for body, reply_to in self.told if reply_to == id]
-        assert len(found) <= 1
-        return found[0] if found else None
-
-    def run(self, body: SupervisorToWorker) -> Any:
-        """Give a command and deliver what flies; returns the reply."""
-        id = self.start(body)
-        self.wire.settle()
-        return self.reply(id)
-
-    def call(self, target: str, call: str = "c1", **more: Any) -> Any:
-        return self.run(PlaceCall(phone="p", target=target, call=call, dialled="dialled", **more))
-
-    def events(self) -> list[Any]:
-        return [body.body for body, _ in self.told if isinstance(body, Happened)]
-
-    def kinds(self) -> list[str]:
-        return [type(event).__name__ for event in self.events()]
-
-    def heard(self, kind: type[B]) -> list[B]:
-        found = [body for body, _ in self.told if isinstance(body, kind)]
-        return found + [event for event in self.events() if isinstance(event, kind)]
-
-    def ended(self) -> CallEnded:
-        """The end of the one call."""
-        (ended,) = self.heard(CallEnded)
-        return ended
 
 
 @pytest.fixture
@@ -299,7 +151,7 @@ def test_a_name_is_looked_up(wire: Wire, alice: Desk) -> None:
     (hop, resolved) = alice.lookups[0]
     assert hop == Hop("bob.example", 5062)
     alice.names["bob.example"] = "192.0.2.2"
-    alice.phone.resolved(lambda: resolved([B_], ""), wire.now)
+    alice.phone.collect(lambda: resolved([B_], ""), wire.now)
     assert alice.reply(1) == Done()
     wire.settle()
     assert bob.heard(Confirmed)
@@ -309,7 +161,7 @@ def test_a_name_is_looked_up(wire: Wire, alice: Desk) -> None:
 
 def test_a_name_that_does_not_resolve(wire: Wire, alice: Desk) -> None:
     alice.call("sip:x@bob.example")
-    alice.phone.resolved(lambda: alice.lookups[0][1]([], "Name or service not known"), wire.now)
+    alice.phone.collect(lambda: alice.lookups[0][1]([], "Name or service not known"), wire.now)
     refused = alice.reply(1)
     assert refused.reason == "unresolved"
     assert refused.message == 'host "bob.example" does not resolve: Name or service not known'
@@ -320,7 +172,7 @@ def test_hung_up_while_its_name_is_looked_up(wire: Wire, alice: Desk) -> None:
     alice.call("sip:x@bob.example")
     assert alice.run(HangUpCall(call="c1")) == Done()
     assert alice.reply(1).reason == "cancelled"
-    alice.phone.resolved(lambda: alice.lookups[0][1]([B_], ""), wire.now)
+    alice.phone.collect(lambda: alice.lookups[0][1]([B_], ""), wire.now)
     assert alice.events() == []
 
 

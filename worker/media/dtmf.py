@@ -52,9 +52,9 @@ class DtmfSender:
         self._began = 0
 
     @property
-    def is_sending(self) -> bool:
-        """Whether a digit is left."""
-        return bool(self._queue)
+    def left(self) -> int:
+        """Digits that are not over yet."""
+        return len(self._queue)
 
     def send(self, digits: str) -> None:
         """Queue digits.  Raises ValueError for one that is none."""

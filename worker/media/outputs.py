@@ -10,7 +10,7 @@ from .dtmf import Digit
 
 __all__ = [
     "Digit",
-    "DigitsSent",
+    "DigitSent",
     "MediaOutput",
     "OneWay",
     "Recorded",
@@ -37,8 +37,8 @@ class SendRtcp:
 
 
 @dataclass(frozen=True, slots=True)
-class DigitsSent:
-    """No digit is left to send."""
+class DigitSent:
+    """The first digit of those to send is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +60,4 @@ class OneWay:
     seconds: float
 
 
-MediaOutput: TypeAlias = SendRtp | SendRtcp | Digit | DigitsSent | SourceEnded | Recorded | OneWay
+MediaOutput: TypeAlias = SendRtp | SendRtcp | Digit | DigitSent | SourceEnded | Recorded | OneWay

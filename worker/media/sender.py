@@ -15,7 +15,7 @@ from ..stack import Address
 from . import rtp
 from .codec import CODECS, FRAME_SAMPLES, FRAME_SECONDS
 from .dtmf import DtmfSender
-from .outputs import DigitsSent, MediaOutput, SendRtp, SourceEnded
+from .outputs import DigitSent, MediaOutput, SendRtp, SourceEnded
 from .sources import Silence, Source
 
 __all__ = ["Identity", "Sender"]
@@ -135,10 +135,10 @@ class Sender:
         identity = self.identity
         timestamp = identity.timestamp + frame * FRAME_SAMPLES
         event = None
-        if self._dtmf_payload is not None and self.dtmf.is_sending:
+        if self._dtmf_payload is not None and (left := self.dtmf.left):
             event = self.dtmf.next(timestamp & 0xFFFFFFFF)
-            if not self.dtmf.is_sending:
-                outputs.append(DigitsSent())
+            if self.dtmf.left != left:
+                outputs.append(DigitSent())
         if event is not None:
             assert self._dtmf_payload is not None
             number, payload = self._dtmf_payload, event.payload

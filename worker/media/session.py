@@ -111,11 +111,15 @@ class MediaSession:
         self._sender.source = Silence()
 
     def send_dtmf(self, digits: str) -> None:
-        """Send digits after those that are not sent yet; DigitsSent follows.
+        """Send digits after those that are not sent yet; a DigitSent follows for each.
 
         Raises ValueError for what is no digit.
         """
         self._sender.dtmf.send(digits)
+
+    def clear_dtmf(self) -> None:
+        """Forget the digits that are not sent yet."""
+        self._sender.dtmf.clear()
 
     def record(self, what: What, now: float) -> None:
         """Record from now on, as Recorded; instead of a recording that runs."""

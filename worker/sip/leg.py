@@ -406,6 +406,7 @@ class Leg:
         self._stop_timers()
         bye = self.dialog.request(self._ctx, "BYE")
         self._registry.requests.send_within(self.dialog, bye, Bye(self._on_bye_end))
+        self.session.silence()
 
     def _on_bye_end(self, answered: bool) -> None:
         ending = self._ending

@@ -11,9 +11,10 @@ Hold (RFC 3264 §8.4): who holds hears nothing, so its direction is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..pyvoip import TransmitType
-from ..stack import Held, Media, Retrieved
+from ..stack import Held, Media, MediaPlan, Retrieved
 from . import sdp
 from .context import Context
 
@@ -47,6 +48,8 @@ class Session:
         """What holds while our offer is out."""
         self._ours = False
         """The offer of the latest exchange was ours."""
+        self._plan: MediaPlan | None = None
+        """What the audio is by now."""
 
     @property
     def offered(self) -> bool:
@@ -105,9 +108,7 @@ class Session:
 
     def preview(self, answer: sdp.Description) -> None:
         """An answer in a 1xx that is not reliable: early media until the real one comes."""
-        plan = sdp.plan(self._call, answer, offered=True)
-        if plan is not None:
-            self._ctx.emit(plan)
+        self._emit(sdp.plan(self._call, answer, offered=True))
 
     def answer(self, offered: sdp.Description) -> bytes:
         """Our answer to the peer's offer; once it is sent, `answered`.  Raises NotAcceptable."""
@@ -128,6 +129,11 @@ class Session:
         stream = self.remote.audio
         self._agreed(held=stream is not None and stream.direction not in _LISTENS)
 
+    def silence(self) -> None:
+        """Our BYE is out: the call is over for us, whenever the peer says so."""
+        if self._plan is not None:
+            self._ctx.emit(replace(self._plan, sending=False))
+
     def _compose(self, build: Callable[[Media, int], bytes]) -> bytes:
         """Our description, with the next version if it is not the one before (RFC 3264 §8)."""
         assert self.media is not None
@@ -138,10 +144,13 @@ class Session:
 
     def _agreed(self, *, held: bool) -> None:
         assert self.remote is not None
-        plan = sdp.plan(self._call, self.remote, local=self._direction, offered=self._ours)
-        if plan is not None:
-            self._ctx.emit(plan)
+        self._emit(sdp.plan(self._call, self.remote, local=self._direction, offered=self._ours))
         if self.established and held != self.held:
             self.held = held
             kind = Held if held else Retrieved
             self._ctx.emit(kind(call=self._call, by="remote"))
+
+    def _emit(self, plan: MediaPlan | None) -> None:
+        if plan is not None:
+            self._plan = plan
+            self._ctx.emit(plan)

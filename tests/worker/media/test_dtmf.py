@@ -15,7 +15,7 @@ def sent(digits, **changes):
     sender = DtmfSender(**changes)
     sender.send(digits)
     packets, frame = [], 0
-    while sender.is_sending:
+    while sender.left:
         packet = sender.next(1000 + 160 * frame)
         if packet is not None:
             packets.append((0.02 * frame, *packet))
@@ -72,7 +72,7 @@ def test_what_is_no_digit(bad):
     sender = DtmfSender()
     with pytest.raises(ValueError, match="is no DTMF digit"):
         sender.send(bad)
-    assert not sender.is_sending
+    assert not sender.left
 
 
 def test_clear():
@@ -80,7 +80,7 @@ def test_clear():
     sender.send("123")
     sender.next(0)
     sender.clear()
-    assert (sender.is_sending, sender.next(160)) == (False, None)
+    assert (sender.left, sender.next(160)) == (0, None)
 
 
 def test_doubled_digits():

@@ -97,7 +97,7 @@ def test_no_ack_ends_the_call_with_a_bye():
     hand.advance(32)
     assert hand.times("200") == [0.0, *REPEATS]
     assert hand.times("BYE") == [32.0]
-    hand.receive(reply(sends([hand.log[-1][1]])[0], 481))
+    hand.receive(reply(sends([output for _, output in hand.log])[-1], 481))
     (ended,) = hand.reported(CallEnded)
     assert (ended.cause, ended.by, ended.bye_answered) == ("no_ack", "timeout", True)
     hand.advance(40)
