@@ -575,6 +575,8 @@ class PhoneInfo(Message, frozen=True, kw_only=True):
     """Seconds until the registrar forgets the phone unless it is refreshed."""
     registration_why: str = ""
     """For ``failed``: the last response, or what stood in for it."""
+    registration_retry: float | None = None
+    """For ``failed``: seconds until it tries again; None: when it is told to."""
     rtp_first: int = 0
     rtp_pairs: int = 0
     counters: dict[str, int] = {}

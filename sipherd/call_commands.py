@@ -40,6 +40,7 @@ __all__ = ["answer", "call", "cancel", "hangup", "reject"]
 @click.option("--duration", type=SECONDS, help="Hang up so long after the answer.")
 @click.option("--ring-timeout", type=SECONDS, help="Give up after so long without an answer.")
 @click.option("--detach", is_flag=True, help="Return at once; the call goes on without us.")
+@click.option("--direct", is_flag=True, help="Straight to the herd's phone, not by way of a PBX.")
 @common()
 def call(
     phone: str,
@@ -47,13 +48,15 @@ def call(
     duration: float | None,
     ring_timeout: float | None,
     detach: bool,
+    direct: bool,
     herd: str,
     runtime_dir: Path | None,
     as_json: bool,
 ) -> int:
     """Have PHONE call TARGET.
 
-    TARGET is a phone of the herd or a SIP URI. Shows what happens to the call until it is over;
+    TARGET is a phone of the herd or a SIP URI; a phone that registers, or has a proxy, dials
+    numbers by way of it, also those of others. Shows what happens to the call until it is over;
     Ctrl-C ends it. Exits 0 if it was answered and hung up, else 1 with the SIP code and reason.
 
     \b
@@ -66,7 +69,13 @@ def call(
     with Session(herd, runtime_dir) as session:
         session.subscribe_own()
         placed = session.request(
-            PlaceCall(phone=phone, target=target, ring_timeout=ring_timeout, detached=detach),
+            PlaceCall(
+                phone=phone,
+                target=target,
+                ring_timeout=ring_timeout,
+                detached=detach,
+                direct=direct,
+            ),
             CallInfo,
             awaited=f"{phone} to place the call",
         )

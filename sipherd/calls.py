@@ -12,37 +12,52 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from .client import END_TIMEOUT, Connection
+from .client import END_TIMEOUT, REPLY_TIMEOUT, Connection
 from .protocol.errors import CallFailed, CommandRefused, EventsMissed, SipherdError, TimedOut
 from .protocol.events import (
     Answered,
     CallEnded,
     CallPlaced,
     CancelResolved,
+    DtmfReceived,
     Event,
+    Held,
     Progress,
+    Referred,
+    Retrieved,
 )
+from .protocol.events import IncomingCall as IncomingEvent
 from .protocol.messages import (
     AnswerCall,
     CallInfo,
     CallList,
     CancelCall,
     CancelReport,
+    ClientRequest,
     HangUpCall,
+    HoldCall,
     ListCalls,
+    PlayAudio,
+    RecordAudio,
     RejectCall,
     Result,
+    RetrieveCall,
+    SendDtmf,
     Snapshot,
+    StopAudio,
+    StopRecording,
     Subscribe,
+    TransferCall,
 )
 from .protocol.states import CallState
 
-__all__ = ["Call", "EventStream", "IncomingCall", "Watch"]
+__all__ = ["Call", "EventStream", "IncomingCall", "Watch", "audio_source"]
 
 _ORDER = list(CallState)
 
@@ -57,6 +72,10 @@ class Call:
         self._watch = watch
         self._info = info
         self._lost: SipherdError | None = None
+        self._unread = ""
+        """Digits that `wait_dtmf` has not returned yet."""
+        self._successors: deque[str] = deque()
+        """Calls that came of this one by a transfer, and were not asked for yet."""
         self._changed = threading.Condition()
 
     def __repr__(self) -> str:
@@ -106,6 +125,117 @@ class Call:
             TimedOut: it was still up after `timeout` seconds.
         """
         return self._wait(lambda info: info.state is CallState.ENDED, "end", timeout)
+
+    def wait_held(self, timeout: float | None = None) -> CallInfo:
+        """Wait until the far end has put the call on hold.  Raises as `wait_ringing`."""
+        return self._wait(lambda info: "remote" in info.held, "hold", timeout)
+
+    def wait_retrieved(self, timeout: float | None = None) -> CallInfo:
+        """Wait until the far end does not hold the call any more.  Raises as `wait_ringing`."""
+
+        def reached(info: CallInfo) -> bool:
+            return info.answered is not None and "remote" not in info.held
+
+        return self._wait(reached, "retrieval", timeout)
+
+    def wait_dtmf(self, count: int = 1, timeout: float | None = None) -> str:
+        """Wait for the next `count` keys that the far end presses.  Raises as `wait_ringing`.
+
+        Each key is returned once; what comes of a time-out stays for the next wait.
+        """
+        self._wait(lambda info: len(self._unread) >= count, f"{count} keys", timeout)
+        with self._changed:
+            digits, self._unread = self._unread[:count], self._unread[count:]
+        return digits
+
+    def wait_transferred(self, timeout: float | None = None) -> Call:
+        """Wait until a transfer has put somebody else at the far end; returns the new call.
+
+        At the one who is transferred, the call to whom the far end named; at the one to whom an
+        attended transfer leads, the call that replaces this one.
+
+        Raises:
+            CallFailed: the call ended before.
+            TimedOut: it was not transferred within `timeout` seconds.
+        """
+        self._wait(lambda info: bool(self._successors), "transfer", timeout)
+        with self._changed:
+            id = self._successors.popleft()
+        return self._watch.follow(id)
+
+    def hold(self, timeout: float = END_TIMEOUT) -> None:
+        """Put the call on hold; returns once the far end has accepted it.
+
+        Raises:
+            CommandRefused: it is not up, or the far end refused; the message has its code.
+        """
+        self._request(HoldCall(call=self.id), timeout, "hold")
+
+    def retrieve(self, timeout: float = END_TIMEOUT) -> None:
+        """Take the call off hold.  Raises as `hold`."""
+        self._request(RetrieveCall(call=self.id), timeout, "retrieval")
+
+    def transfer(self, target: Call | str, timeout: float = END_TIMEOUT) -> None:
+        """Have the far end call somebody else; returns once it has reached them.
+
+        Args:
+            target: a phone's name or number, or a SIP URI; or another call of the same phone, whose
+                far end is joined with this one (attended transfer).
+            timeout: seconds.
+
+        Raises:
+            CommandRefused: it did not; `reason` is `transfer_failed` …, and this call is still up.
+        """
+        consult, blind = (target.id, "") if isinstance(target, Call) else ("", target)
+        body = TransferCall(call=self.id, target=blind, consult=consult)
+        self._request(body, timeout, "transfer")
+
+    def send_dtmf(self, digits: str, timeout: float = END_TIMEOUT) -> None:
+        """Press keys (`0-9 * # A-D`); returns once all are sent.
+
+        Raises:
+            CommandRefused: the call is not up, has no audio, or a key is none.
+        """
+        self._request(SendDtmf(call=self.id, digits=digits), timeout, "keys")
+
+    def play(self, source: str | Path, *, loop: bool = False) -> None:
+        """Send this from now on; returns once it has begun.
+
+        Args:
+            source: `silence`, `echo`, `tone:HZ`, or an audio file.
+            loop: begin again at the end of a file.
+
+        Raises:
+            CommandRefused: it can't be played: the file is missing, no audio, or empty …
+        """
+        self._request(PlayAudio(call=self.id, source=audio_source(source), loop=loop))
+
+    def stop_playing(self) -> None:
+        """Send silence from now on."""
+        self._request(StopAudio(call=self.id))
+
+    def record(
+        self,
+        file: str | Path,
+        what: Literal["received", "sent", "mixed", "both"] = "received",
+    ) -> None:
+        """Write the call's audio to a WAV file, until it ends or `stop_recording`.
+
+        `both` makes two channels: received on the left, sent on the right.
+
+        Raises:
+            CommandRefused: the file can't be written, or the call has no audio.
+        """
+        path = str(Path(file).absolute())
+        self._request(RecordAudio(call=self.id, file=path, what=what))
+
+    def stop_recording(self) -> None:
+        """Complete the file."""
+        self._request(StopRecording(call=self.id))
+
+    def _request(self, body: ClientRequest, timeout: float = REPLY_TIMEOUT, what: str = "") -> None:
+        awaited = f"the {what} of call {self.id}" if what else ""
+        self._watch.connection.request(body, timeout, awaited=awaited)
 
     def hang_up(self, timeout: float = END_TIMEOUT) -> CallInfo:
         """End the call, whatever its state: BYE, CANCEL or 480.  Returns once it is over.
@@ -173,9 +303,18 @@ class Call:
                     changes["answered"] = event.t
             case CancelResolved(outcome=outcome):
                 changes = {"cancel_outcome": outcome}
+            case Held(by=by):
+                changes = {"held": tuple(sorted({*self._info.held, by}))}
+            case Retrieved(by=by):
+                changes = {"held": tuple(side for side in self._info.held if side != by)}
+            case DtmfReceived(digit=digit):
+                self._unread += digit
+                changes = {"digits": self._info.digits + digit}
+            case Referred(new_call=new_call):
+                self._succeed(new_call)
             case CallEnded() as end:
                 changes = {"state": CallState.ENDED, "ended": event.t, "cause": end.cause}
-                changes |= {"by": end.by, "bye_answered": end.bye_answered}
+                changes |= {"by": end.by, "bye_answered": end.bye_answered, "media": end.media}
                 changes |= {"code": end.code} if end.code is not None else {}
                 changes |= {"reason": end.reason} if end.reason else {}
         if changes:
@@ -187,6 +326,12 @@ class Call:
             with self._changed:
                 self._info = info
                 self._changed.notify_all()
+
+    def _succeed(self, call: str) -> None:
+        """A transfer made another call of this one."""
+        with self._changed:
+            self._successors.append(call)
+            self._changed.notify_all()
 
     def _lose(self, error: SipherdError) -> None:
         with self._changed:
@@ -223,6 +368,15 @@ class IncomingCall(Call):
         self._watch.connection.request(RejectCall(call=self.id, code=code, reason=reason))
 
 
+def audio_source(source: str | Path) -> str:
+    """As the phone's process understands it: a path is made absolute."""
+    if isinstance(source, str) and (
+        source in ("silence", "echo") or source.partition(":")[0] == "tone"
+    ):
+        return source
+    return str(Path(source).absolute())
+
+
 class EventStream(Iterator[Event]):
     """The herd's events in order and without a gap; see `Herd.events`.
 
@@ -247,16 +401,19 @@ class EventStream(Iterator[Event]):
         return self
 
     def __next__(self) -> Event:
+        event = self._next(self._timeout)
+        if event is None:
+            raise StopIteration
+        return event
+
+    def _next(self, timeout: float | None) -> Event | None:
+        """The next event; None if there is none within `timeout` seconds, or ever."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._events or self._missed or self._over, self._timeout
-            )
+            self._changed.wait_for(lambda: self._events or self._missed or self._over, timeout)
             if self._missed:
                 missed, self._missed = self._missed, None
                 raise EventsMissed(*missed)
-            if not self._events:
-                raise StopIteration
-            return self._events.popleft()
+            return self._events.popleft() if self._events else None
 
     def __enter__(self) -> EventStream:
         return self
@@ -349,8 +506,22 @@ class Watch:
         if call.state is not CallState.ENDED:
             self._calls[call.id] = call
 
+    def follow(self, id: str) -> Call:
+        """A call that the herd has, and that this side did not place.  Raises CallNotFound."""
+        followed: list[Call] = []
+
+        def on_result(result: Result) -> None:
+            assert isinstance(result, CallList)
+            followed.append(Call(self, result.calls[0]))
+            self.add(followed[0])
+
+        self.connection.request(ListCalls(which=(id,)), on_result=on_result)
+        return followed[0]
+
     def on_events(self, events: Iterable[Event]) -> None:
         for event in events:
+            if isinstance(event.body, IncomingEvent) and event.body.replaces in self._calls:
+                self._calls[event.body.replaces]._succeed(event.body.call)
             call = self._calls.get(getattr(event.body, "call", ""))
             if call is not None:
                 call._apply(event)

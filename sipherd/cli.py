@@ -17,7 +17,15 @@ from typing import NoReturn
 import click
 import msgspec
 
-from . import call_commands, phone_commands, plan, render, view
+from . import (
+    call_commands,
+    incall_commands,
+    phone_commands,
+    plan,
+    registration_commands,
+    render,
+    view,
+)
 from .options import common
 from .protocol.errors import (
     CallFailed,
@@ -197,8 +205,22 @@ def demo(herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
 @sipherd.command()
 @click.argument("file", type=_HERD_FILE)
 @click.option("--quiet", "-q", is_flag=True, help="Only skipped ports, deaths and failures.")
+@click.option(
+    "--wait",
+    type=click.Choice(["registered", "ready"]),
+    default="registered",
+    show_default=True,
+    help="When the herd is ready: those that register have, or were refused; or all serve.",
+)
 @common(herd=None, herd_help=_OTHER_NAME)
-def up(file: Path, quiet: bool, herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
+def up(
+    file: Path,
+    quiet: bool,
+    wait: str,
+    herd: str | None,
+    runtime_dir: Path | None,
+    as_json: bool,
+) -> int:
     """Start the herd of FILE and keep it up.
 
     It is the supervisor, in the foreground. Shows a line for each event, the phones first. Ends by
@@ -219,7 +241,9 @@ def up(file: Path, quiet: bool, herd: str | None, runtime_dir: Path | None, as_j
     from .supervisor.service import Options, run
 
     directory = find_runtime_dir(runtime_dir, os.environ)
-    return run(Options(spec=spec, runtime_dir=directory, view=shown))
+    return run(
+        Options(spec=spec, runtime_dir=directory, view=shown, wait_registered=wait == "registered")
+    )
 
 
 @sipherd.command()
@@ -251,6 +275,9 @@ for _command in (
     *(phone_commands.ps, phone_commands.show, phone_commands.events),
     *(call_commands.call, call_commands.answer, call_commands.reject),
     *(call_commands.cancel, call_commands.hangup),
+    *(incall_commands.hold, incall_commands.retrieve, incall_commands.transfer),
+    *(incall_commands.dtmf, incall_commands.play, incall_commands.record),
+    *(registration_commands.register, registration_commands.unregister),
     *(phone_commands.start, phone_commands.stop, phone_commands.restart, phone_commands.reset),
     *(phone_commands.add, phone_commands.remove),
 ):

@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -80,10 +81,10 @@ def start_timeout(phones: int) -> float:
 
 #: Seconds that a reply may take beyond the command's own deadline, which the supervisor keeps.
 _GRACE = 2.0
-#: Milliseconds that a dead supervisor's last messages get to come out of the kernel's buffers.
-_LAST_WORDS = 50
 #: Milliseconds that a process may take to be gone after its sockets are.
 _DYING = 500
+#: Seconds that a dead supervisor's last messages get to come out of the kernel's buffers, at most.
+_LAST_WORDS = 5.0
 #: Milliseconds that close() waits for the last command to leave.
 _LINGER = 500
 _HIGH_WATER = 10_000
@@ -152,6 +153,8 @@ class Connection:
         self._socket.set(zmq.LINGER, _LINGER)
         # A new connection would be another client to the supervisor, without our calls.
         self._socket.set(zmq.RECONNECT_IVL, -1)
+        # Told of the connection's end, which comes behind the last message.
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._socket.connect(f"ipc://{path}")
         # A daemon: at the interpreter's exit, threads are joined before anybody can call close().
         self._thread = threading.Thread(target=self._run, name=f"sipherd-{herd}", daemon=True)
@@ -271,11 +274,28 @@ class Connection:
                 if self._socket in ready:
                     self._receive()
                 if self._pidfd in ready:
-                    while self._socket.poll(_LAST_WORDS):
-                        self._receive()
+                    self._hear_last_words()
                     break
         finally:
             self._finish()
+
+    def _hear_last_words(self) -> None:
+        """Read all that the supervisor had sent when it died.
+
+        Its death may be known before libzmq's own thread has read the socket to its end.
+        """
+        deadline = time.monotonic() + _LAST_WORDS
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            ready = dict(poller.poll(int(left * 1000) + 1))
+            # First: what is there when the end is known is all there will be.
+            is_over = self._monitor in ready
+            while self._socket.poll(0):
+                self._receive()
+            if is_over:
+                return
 
     def _send_outbox(self) -> None:
         while True:
@@ -357,6 +377,8 @@ class Connection:
                 )
                 self._socket.set(zmq.LINGER, 0)
             pending = list(self._pending)
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.close()
         for id in pending:
             self._end(id, self._why_over())

@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 import msgspec
 
 from .calls import Call, EventStream, IncomingCall, Watch
-from .client import STOP_TIMEOUT, Connection, start_timeout
+from .client import END_TIMEOUT, STOP_TIMEOUT, Connection, start_timeout
 from .private import start_supervisor
-from .protocol.errors import SipherdError, TimedOut
+from .protocol.errors import CommandRefused, SipherdError, TimedOut
+from .protocol.events import PhoneMoved, Registered, RegistrationFailed
 from .protocol.herdfile import load_herd_file
 from .protocol.messages import (
     AddPhones,
@@ -35,6 +37,7 @@ from .protocol.messages import (
     PhoneInfo,
     PhoneList,
     PlaceCall,
+    RegisterPhone,
     RemovePhones,
     ResetPhones,
     RestartPhones,
@@ -44,6 +47,7 @@ from .protocol.messages import (
     StopPhones,
     StopReport,
     StopReports,
+    UnregisterPhone,
     Withdraw,
 )
 from .protocol.paths import ensure_runtime_dir, runtime_dir
@@ -383,16 +387,23 @@ class Phone:
         return info
 
     def call(
-        self, target: Phone | str, *, ring_timeout: float | None = None, detached: bool = False
+        self,
+        target: Phone | str,
+        *,
+        ring_timeout: float | None = None,
+        detached: bool = False,
+        direct: bool = False,
     ) -> Call:
         """Place a call to a phone, a name or number of the herd, or a SIP URI.
 
-        Returns once the INVITE is under way.
+        Returns once the INVITE is under way. A phone that registers, or has a proxy, dials names
+        and numbers by way of it, those of others as well.
 
         Args:
             target: whom to call.
             ring_timeout: seconds after which the caller gives up; None takes the phone's own.
             detached: the call outlives this process.
+            direct: a name or number of the herd goes straight to its phone all the same.
 
         Raises:
             PhoneNotFound: no phone of the herd is called so.
@@ -401,7 +412,13 @@ class Phone:
         if isinstance(target, Phone):
             target = target._name if target._herd is self._herd else target._uri
         return self._herd._place(
-            PlaceCall(phone=self._name, target=target, ring_timeout=ring_timeout, detached=detached)
+            PlaceCall(
+                phone=self._name,
+                target=target,
+                ring_timeout=ring_timeout,
+                detached=detached,
+                direct=direct,
+            )
         )
 
     def incoming(self, timeout: float | None = None) -> IncomingCall:
@@ -414,6 +431,47 @@ class Phone:
             TimedOut: none came within `timeout` seconds.
         """
         return self._herd._incoming(self._name, self._automatic, timeout)
+
+    def register(self, timeout: float = END_TIMEOUT) -> None:
+        """Register now, whatever its retry timer says; returns once the registrar has accepted.
+
+        Raises:
+            CommandRefused: it did not; the message has its code. Or the phone has no registrar.
+        """
+        awaited = f"the registration of {self._name}"
+        self._herd._request(RegisterPhone(phone=self._name), timeout, awaited=awaited)
+
+    def unregister(self, timeout: float = END_TIMEOUT) -> None:
+        """Have the registrar forget it, until `register`.  Raises as `register`."""
+        awaited = f"the end of {self._name}'s registration"
+        self._herd._request(UnregisterPhone(phone=self._name), timeout, awaited=awaited)
+
+    def wait_registered(self, timeout: float | None = None) -> PhoneInfo:
+        """Wait until it is registered.
+
+        Raises:
+            CommandRefused: its registrar refused it, and it does not try again by itself; or it
+                has no registrar.
+            TimedOut: it was not within `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        # The stream first: what happens behind the question is in it.
+        with self._herd.events() as events:
+            while (info := self.info()).registration != "registered":
+                if info.spec.register is None:
+                    raise CommandRefused("no_registrar", f"phone {self._name} has no registrar")
+                if info.registration == "failed" and info.registration_retry is None:
+                    why = f"phone {self._name} is not registered: {info.registration_why}"
+                    raise CommandRefused("not_registered", why)
+                while True:
+                    left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                    event = events._next(left)
+                    if event is None:
+                        raise TimedOut(f"the registration of {self._name}", timeout or 0.0)
+                    news = isinstance(event.body, Registered | RegistrationFailed | PhoneMoved)
+                    if event.phone == self._name and news:
+                        break
+        return info
 
     def start(self) -> PhoneInfo:
         """Start it again, on its old port, after a stop or a failure."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from .protocol.messages import (
     StopReport,
     StopReports,
 )
-from .protocol.spec import OnIncoming, PhoneSpec
+from .protocol.spec import OnIncoming, PhoneSpec, RegisterSpec
 from .protocol.text import printable
 from .session import Session
 
@@ -57,21 +57,16 @@ def ps(show_calls: bool, herd: str, runtime_dir: Path | None, as_json: bool) -> 
       sipherd ps
       sipherd ps --calls
     """
+    lines: Iterable[object]
     with Session(herd, runtime_dir) as session:
         if show_calls:
             calls = session.request(ListCalls(), CallList).calls
-            _list(calls, as_json, _call_table)
+            lines = calls if as_json else [_call_table(calls)]
         else:
             phones = session.request(ListPhones(), PhoneList).phones
-            _list([_with_memory(phone) for phone in phones], as_json, _phone_table)
-
-
-def _list(items: Iterable[Any], as_json: bool, as_table: Callable[[Iterable[Any]], str]) -> None:
-    if as_json:
-        for item in items:
-            render.say(item)
-    else:
-        render.say(as_table(items))
+            lines = map(_with_memory, phones) if as_json else [_phone_table(phones)]
+        for line in lines:
+            render.say(line)
 
 
 def _with_memory(phone: PhoneInfo) -> dict[str, Any]:
@@ -80,14 +75,20 @@ def _with_memory(phone: PhoneInfo) -> dict[str, Any]:
     return plain | {"memory": render.memory(phone.pid) if phone.pid else None}
 
 
-def _phone_table(phones: Iterable[dict[str, Any]]) -> str:
+def _phone_table(phones: Iterable[PhoneInfo]) -> str:
     heads = ["NAME", "NUMBER", "STATE", "ACTIVITY", "PORT", "PID", "INCARNATION", "RESTARTS"]
     rows = [
-        [*(phone[head.lower()] for head in heads), render.megabytes(phone["memory"]), phone["why"]]
-        for phone in (each | {"pid": each["pid"] or ""} for each in phones)
+        [
+            *(phone.name, phone.number, phone.state.value, phone.activity, phone.port),
+            *(phone.pid or "", phone.incarnation, phone.restarts),
+            render.megabytes(render.memory(phone.pid) if phone.pid else None),
+            render.registration(phone),
+            phone.why,
+        ]
+        for phone in phones
     ]
     numbers = ["PORT", "PID", "INCARNATION", "RESTARTS", "MEMORY"]
-    return render.table([*heads, "MEMORY", "WHY"], rows, right=numbers)
+    return render.table([*heads, "MEMORY", "REGISTRATION", "WHY"], rows, right=numbers)
 
 
 def _call_table(calls: Iterable[CallInfo]) -> str:
@@ -147,7 +148,10 @@ def _phone_or_call(session: Session, what: str) -> dict[str, Any]:
     return _with_memory(phone)
 
 
-_DURATIONS = ("uptime", "ring_timeout", "answer_after", "hang_up_after")
+_DURATIONS = (
+    *("uptime", "ring_timeout", "answer_after", "hang_up_after", "expires", "session_expires"),
+    *("registration_expires", "registration_retry"),
+)
 _MOMENTS = ("started", "answered", "ended")
 
 
@@ -366,6 +370,18 @@ def _tell_stopped(reports: tuple[StopReport, ...], as_json: bool, intro: str = "
 @click.option("--queue", type=int, help="Incoming calls that may wait for a client.")
 @click.option("--match-user", is_flag=True, help="404 to calls for another user part.")
 @click.option("--trace", is_flag=True, help="An event for every SIP message.")
+@click.option("--codecs", help="What it speaks, best first, such as PCMA,PCMU.")
+@click.option("--dtmf", type=click.Choice(["rfc4733", "info"]), help="How it sends keys.")
+@click.option("--proxy", metavar="HOST[:PORT]", help="Where its calls go first.")
+@click.option("--register", metavar="HOST[:PORT]", help="Register there.")
+@click.option("--domain", help="Right of the @ in its address; the registrar's host if not given.")
+@click.option("--username", help="To register as; the number if not given.")
+@click.option(
+    "--password",
+    envvar="SIPHERD_PASSWORD",
+    help="For the digest. Better set SIPHERD_PASSWORD: everybody can see arguments.",
+)
+@click.option("--expires", type=SECONDS, help="How long a registration is to last.")
 @common()
 def add(
     name: str,
@@ -373,6 +389,12 @@ def add(
     hang_up_after: float | None,
     reject: int | None,
     ring: bool,
+    codecs: str | None,
+    register: str | None,
+    domain: str | None,
+    username: str | None,
+    password: str | None,
+    expires: float | None,
     herd: str,
     runtime_dir: Path | None,
     as_json: bool,
@@ -384,7 +406,17 @@ def add(
     Examples:
       sipherd add carol --number 1003
       sipherd add busy --reject 486 --media none
+      SIPHERD_PASSWORD=secret sipherd add dora --number 1004 --register pbx.lab
     """
+    registration = {
+        "domain": domain,
+        "username": username,
+        "password": password if register is not None else None,
+        "expires": expires,
+    }
+    registration = {key: value for key, value in registration.items() if value is not None}
+    if register is None and registration:
+        raise click.UsageError(f"--{next(iter(registration))} is about a registration: --register")
     try:
         on_incoming = None
         if ring or not all(key is None for key in (answer_after, reject, hang_up_after)):
@@ -392,6 +424,10 @@ def add(
                 answer_after=answer_after, reject=reject, ring=ring, hang_up_after=hang_up_after
             )
         given = {key: value for key, value in keys.items() if value not in (None, False)}
+        if register is not None:
+            given["register"] = msgspec.convert({"server": register} | registration, RegisterSpec)
+        if codecs is not None:
+            given["codecs"] = tuple(codecs.upper().replace(",", " ").split())
         spec = PhoneSpec(name=name, on_incoming=on_incoming, **given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None

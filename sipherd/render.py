@@ -19,27 +19,41 @@ import msgspec
 from .protocol.events import (
     Answered,
     AnyBody,
+    AudioOneWay,
     CallEnded,
     CallPlaced,
     CancelOutcome,
     CancelResolved,
     Confirmed,
+    DtmfReceived,
+    DtmfSent,
     Event,
+    Held,
     HerdReady,
     HerdStarted,
     HerdStopping,
     IncomingCall,
+    MediaStats,
     NurseryDied,
     Overflow,
     PhoneAdded,
     PhoneDied,
     PhoneMoved,
     PhoneRemoved,
+    PlayEnded,
     PortSkipped,
     Progress,
+    RecordEnded,
+    Referred,
+    Registered,
+    RegistrationFailed,
+    Retrieved,
     RtpPairSkipped,
     SipTrace,
+    TransferFailed,
+    Transferred,
     TurnedAway,
+    Unregistered,
 )
 from .protocol.messages import CancelReport, PhoneInfo, StopReport
 from .protocol.spec import bracketed
@@ -56,6 +70,7 @@ __all__ = [
     "megabytes",
     "memory",
     "phone_line",
+    "registration",
     "say",
     "severity",
     "stop_line",
@@ -101,14 +116,18 @@ def event_line(event: Event, *, colour: bool = False) -> str:
 def severity(body: AnyBody) -> Severity:
     """How much a happening deserves to be seen."""
     match body:
-        case SipTrace() | Confirmed() | PhoneAdded() | PhoneRemoved():
+        case SipTrace() | Confirmed() | PhoneAdded() | PhoneRemoved() | Registered(refresh=True):
             return "detail"
-        case HerdReady() | Answered():
+        case HerdReady(not_registered=missing) if missing:
+            return "warning"
+        case HerdReady() | Answered() | Registered() | Transferred():
             return "good"
         case PhoneMoved(state=state):
             loud: dict[PhoneState, Severity] = {PhoneState.READY: "good", PhoneState.FAILED: "bad"}
             return loud.get(state, "detail")
         case PortSkipped() | RtpPairSkipped() | Overflow() | TurnedAway():
+            return "warning"
+        case RegistrationFailed() | TransferFailed() | AudioOneWay() | RecordEnded(why="failed"):
             return "warning"
         case PhoneDied() | NurseryDied() | CallEnded(cause="phone_crashed" | "protocol_error"):
             return "bad"
@@ -120,8 +139,13 @@ def describe(event: Event) -> str:
     match event.body:
         case HerdStarted(herd=herd, pid=pid):
             return f"{herd} started, supervisor pid {pid}"
-        case HerdReady(phones=phones, seconds=seconds):
-            return f"{_count(phones, 'phone')} ready in {duration(seconds)}"
+        case HerdReady(phones=phones, seconds=seconds) as ready:
+            words = f"{_count(phones, 'phone')} ready in {duration(seconds)}"
+            if ready.registered or ready.not_registered:
+                words += f", {ready.registered} registered"
+            if ready.not_registered:
+                words += f", {ready.not_registered} not: see sipherd ps"
+            return words
         case HerdStopping(why=why):
             return f"stopping: {why}"
         case NurseryDied(pid=pid, cause=cause):
@@ -142,7 +166,29 @@ def describe(event: Event) -> str:
             next_action = "" if died.next_action in ("", "none") else f"; now {died.next_action}"
             after = duration(died.uptime)
             return f"died: {died.cause}, {died.state.value} after {after}{calls}{next_action}"
+        case Registered(registrar=registrar, expires=expires, refresh=refresh):
+            again = " again" if refresh else ""
+            return f"registered{again} at {registrar} for {duration(expires)}"
+        case RegistrationFailed() as failed:
+            return _registration_failed(failed)
+        case Unregistered(registrar=registrar, confirmed=confirmed):
+            unsure = "" if confirmed else ", which did not answer"
+            return f"unregistered at {registrar}{unsure}"
     return _describe_call(event.body)
+
+
+def _registration_failed(failed: RegistrationFailed) -> str:
+    words = f"not registered at {failed.registrar}: "
+    if failed.cause == "credentials":
+        words += "wrong user name or password"
+        words += f" ({failed.code} {failed.reason})" if failed.code is not None else ""
+    elif failed.code is not None:
+        words += f"{failed.code} {failed.reason}".rstrip()
+    else:
+        words += failed.cause.replace("_", " ")
+    if failed.retry_in is None:
+        return words + "; not tried again until told to"
+    return words + f"; again in {duration(failed.retry_in)}"
 
 
 def _describe_call(body: AnyBody) -> str:
@@ -164,6 +210,29 @@ def _describe_call(body: AnyBody) -> str:
             return f"{call} cancel: {_outcome(outcome, code)}"
         case CallEnded() as ended:
             return f"{ended.call} ended: {_end(ended)}"
+        case Held(call=call, by=by):
+            return f"{call} on hold, {_side(by)}"
+        case Retrieved(call=call, by=by):
+            return f"{call} retrieved, {_side(by)}"
+        case Referred(call=call, new_call=new_call, target=target, by=uri):
+            return f"{call} referred to {target} by {uri}: {new_call}"
+        case Transferred(call=call, target=target):
+            return f"{call} transferred to {target}"
+        case TransferFailed(call=call, target=target, code=code, reason=reason):
+            why = f"{code or ''} {reason}".strip() or "no answer"
+            return f"{call} not transferred to {target}: {why}"
+        case DtmfReceived(call=call, digit=digit, duration_ms=milliseconds, method=method):
+            how = "SIP INFO" if method == "info" else f"{milliseconds} ms"
+            return f"{call} key {digit} ({how})"
+        case DtmfSent(call=call, digits=digits):
+            return f"{call} keys sent: {digits}"
+        case PlayEnded(call=call, source=source, why=why):
+            return f"{call} played {source}: {why.replace('_', ' ')}"
+        case RecordEnded(call=call, file=file, seconds=seconds, error=error):
+            problem = f": {error}" if error else ""
+            return f"{call} recorded {duration(seconds)} to {file}{problem}"
+        case AudioOneWay(call=call, seconds=seconds):
+            return f"{call} one-way audio: nothing was heard for {duration(seconds)}"
         case Overflow(call=call, waiting=waiting):
             return f"{call} refused, {_count(waiting, 'call')} wait for a client already"
         case TurnedAway(from_uri=uri, code=code, cause=cause):
@@ -186,7 +255,23 @@ def _end(ended: CallEnded) -> str:
         words += f": {ended.code} {ended.reason}".rstrip()
     if ended.bye_answered is False:
         words += ", its BYE was not answered"
+    if ended.media is not None:
+        words += f"; {_media(ended.media)}"
     return words
+
+
+def _media(stats: MediaStats) -> str:
+    """`heard 500 of 502 packets, jitter 0.3 ms, MOS 4.4`."""
+    words = f"heard {stats.received} of {stats.received + stats.lost} packets"
+    if stats.received:
+        words += f", jitter {stats.jitter_ms:.1f} ms"
+    if stats.mos is not None:
+        words += f", MOS {stats.mos:.1f}"
+    return words + (", one-way audio" if stats.one_way else "")
+
+
+def _side(by: str) -> str:
+    return "by us" if by == "local" else "by the far end"
 
 
 def cancel_outcome(report: CancelReport) -> str:
@@ -204,6 +289,18 @@ def phone_line(phone: PhoneInfo) -> str:
     process = f", pid {phone.pid}" if phone.pid else ""
     why = f" ({phone.why})" if phone.why else ""
     return printable(f"{phone.name} {phone.state.value}{why}: {where}{process}")
+
+
+def registration(phone: PhoneInfo) -> str:
+    """`registered, 48 s left`; `failed: 403 Forbidden`; empty where nothing registers."""
+    words: str = phone.registration
+    if phone.registration_why:
+        words += f": {phone.registration_why}"
+    if phone.registration_retry is not None:
+        words += f", again in {duration(phone.registration_retry)}"
+    elif phone.registration_expires is not None:
+        words += f", {duration(phone.registration_expires)} left"
+    return words
 
 
 def stop_line(report: StopReport) -> str:

@@ -18,6 +18,8 @@ from .protocol.events import (
     PhoneMoved,
     PhoneRemoved,
     PortSkipped,
+    Registered,
+    RegistrationFailed,
     RtpPairSkipped,
     flatten,
 )
@@ -42,13 +44,15 @@ def as_lines(event: Event) -> str | None:
     match event.body:
         case PhoneAdded() | PhoneMoved(state=PhoneState.STARTING | PhoneState.DRAINING):
             return None
+        case Registered(refresh=True):
+            return None
     return event_line(event) + "\n"
 
 
 def only_trouble(event: Event) -> str | None:
     """Skipped ports, and what died or failed."""
     match event.body:
-        case PortSkipped() | RtpPairSkipped() | PhoneDied() | NurseryDied():
+        case PortSkipped() | RtpPairSkipped() | PhoneDied() | NurseryDied() | RegistrationFailed():
             return event_line(event) + "\n"
         case PhoneMoved(state=PhoneState.FAILED):
             return event_line(event) + "\n"
@@ -69,6 +73,7 @@ class AsProgress:
 
     def __init__(self) -> None:
         self._states: dict[str, PhoneState] = {}
+        self._registered: set[str] = set()
         self._counted = "ready"
         """What the progress line counts; "" while there is none."""
         self._total = 0
@@ -90,6 +95,9 @@ class AsProgress:
                 self._states[event.phone] = state
                 passing = state in (PhoneState.STARTING, PhoneState.DRAINING)
                 return passing or self._counted == state.value
+            case Registered(refresh=refresh):
+                self._registered.add(event.phone)
+                return refresh or self._counted == "ready"
             case PhoneRemoved():
                 self._states.pop(event.phone, None)
                 return self._counted == "ready"  # a creation is being taken back
@@ -113,6 +121,8 @@ class AsProgress:
         else:
             total, count = self._total, self._total - self._up()
         text = f"{self._ERASE}{count}/{total} phones {self._counted}"
+        if self._counted == "ready" and self._registered:
+            text += f", {len(self._registered)} registered"
         if self._counted == "stopped" and count == total:
             self._counted = ""
             return text + "\n"

@@ -106,6 +106,7 @@ class Phone:
             registration=self.registration.state,
             registration_expires=self.registration.expires_in(now),
             registration_why=self.registration.why,
+            registration_retry=self.registration.retry_in(now),
             rtp_first=self.rtp_first,
             rtp_pairs=self.rtp_pairs,
             counters=self.counters,

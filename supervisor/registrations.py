@@ -31,17 +31,24 @@ class Registration:
     expires_at: float | None = None
     """When the registrar forgets the phone unless it is refreshed."""
     why: str = ""
+    retry_at: float | None = None
+    """For ``failed``: when the phone tries again; None: when it is told to."""
 
     def apply(self, event: RegistrationEvent, t: float) -> None:
         """Note an event that happened at ``t``."""
         match event:
             case Registered(expires=expires):
                 self.state, self.expires_at, self.why = "registered", t + expires, ""
-            case RegistrationFailed():
+            case RegistrationFailed(retry_in=retry_in):
                 # A binding that is still alive is kept until it expires.
                 self.state, self.why = "failed", failure(event)
+                self.retry_at = None if retry_in is None else t + retry_in
             case Unregistered():
                 self.state, self.expires_at, self.why = "unregistered", None, ""
+
+    def retry_in(self, now: float) -> float | None:
+        """Seconds until it tries again by itself, if it does."""
+        return None if self.retry_at is None else max(self.retry_at - now, 0.0)
 
     def expires_in(self, now: float) -> float | None:
         """Seconds that the registrar still knows the phone; None if it does not."""

@@ -17,7 +17,8 @@ from sipherd.cli import sipherd as group
 
 COMMANDS = [
     *("demo", "up", "check", "ps", "show", "events", "call", "answer", "reject", "cancel"),
-    *("hangup", "start", "stop", "restart", "reset", "add", "remove"),
+    *("hangup", "hold", "retrieve", "transfer", "dtmf", "play", "record"),
+    *("register", "unregister", "start", "stop", "restart", "reset", "add", "remove"),
 ]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pytest
 
 from sipherd.protocol.events import (
     Answered,
     AnyBody,
+    AudioOneWay,
     CallEnded,
     CallPlaced,
     CancelResolved,
     Confirmed,
+    DtmfReceived,
+    DtmfSent,
     Event,
+    Held,
     HerdReady,
     HerdStarted,
     HerdStopping,
     IncomingCall,
+    MediaStats,
     NurseryDied,
     Overflow,
     PhoneAdded,
     PhoneDied,
     PhoneMoved,
     PhoneRemoved,
+    PlayEnded,
     PortSkipped,
     Progress,
+    RecordEnded,
+    Referred,
+    Registered,
+    RegistrationFailed,
+    Retrieved,
     RtpPairSkipped,
     SipTrace,
+    TransferFailed,
+    Transferred,
+    Unregistered,
     flatten,
 )
 from sipherd.protocol.messages import CancelReport, PhoneInfo, StopReport
@@ -44,6 +59,7 @@ from sipherd.render import (
     memory,
     phone_line,
     printable,
+    registration,
     severity,
     stop_line,
     table,
@@ -77,6 +93,92 @@ def placed(uri: str, hop: tuple[str, int] = ("127.0.0.1", 5062), target: str = "
         (HerdStarted(herd="lab", pid=9), "lab started, supervisor pid 9"),
         (HerdReady(phones=1, seconds=0.0354), "1 phone ready in 35 ms"),
         (HerdReady(phones=50, seconds=1.25), "50 phones ready in 1.2 s"),
+        (
+            HerdReady(phones=5, seconds=1.25, registered=3, not_registered=1),
+            "5 phones ready in 1.2 s, 3 registered, 1 not: see sipherd ps",
+        ),
+        (
+            Registered(registrar="pbx.lab", expires=60.0, refresh=False),
+            "registered at pbx.lab for 1 m",
+        ),
+        (
+            Registered(registrar="pbx.lab", expires=3600.0, refresh=True),
+            "registered again at pbx.lab for 1 h",
+        ),
+        (
+            RegistrationFailed(
+                registrar="pbx.lab", cause="credentials", code=403, reason="Forbidden"
+            ),
+            "not registered at pbx.lab: wrong user name or password (403 Forbidden); "
+            "not tried again until told to",
+        ),
+        (
+            RegistrationFailed(registrar="pbx.lab", cause="no_response", retry_in=2.0),
+            "not registered at pbx.lab: no response; again in 2.0 s",
+        ),
+        (
+            RegistrationFailed(
+                registrar="pbx.lab", cause="rejected", code=503, reason="Busy", retry_in=2.0
+            ),
+            "not registered at pbx.lab: 503 Busy; again in 2.0 s",
+        ),
+        (Unregistered(registrar="pbx.lab", confirmed=True), "unregistered at pbx.lab"),
+        (
+            Unregistered(registrar="pbx.lab", confirmed=False),
+            "unregistered at pbx.lab, which did not answer",
+        ),
+        (Held(call="c1", by="local"), "c1 on hold, by us"),
+        (Held(call="c1", by="remote"), "c1 on hold, by the far end"),
+        (Retrieved(call="c1", by="remote"), "c1 retrieved, by the far end"),
+        (
+            Referred(call="c1", new_call="c2", target="sip:1003@pbx.lab", by="sip:1001@pbx.lab"),
+            "c1 referred to sip:1003@pbx.lab by sip:1001@pbx.lab: c2",
+        ),
+        (Transferred(call="c1", target="1003"), "c1 transferred to 1003"),
+        (
+            TransferFailed(call="c1", target="1003", code=486, reason="Busy Here"),
+            "c1 not transferred to 1003: 486 Busy Here",
+        ),
+        (TransferFailed(call="c1", target="1003"), "c1 not transferred to 1003: no answer"),
+        (
+            DtmfReceived(call="c1", digit="#", duration_ms=100, method="rfc4733"),
+            "c1 key # (100 ms)",
+        ),
+        (
+            DtmfReceived(call="c1", digit="5", duration_ms=0, method="info"),
+            "c1 key 5 (SIP INFO)",
+        ),
+        (DtmfSent(call="c1", digits="12#", method="rfc4733"), "c1 keys sent: 12#"),
+        (PlayEnded(call="c1", source="/a.wav", why="call_ended"), "c1 played /a.wav: call ended"),
+        (
+            RecordEnded(call="c1", file="/a.wav", seconds=2.0, why="stopped"),
+            "c1 recorded 2.0 s to /a.wav",
+        ),
+        (
+            RecordEnded(
+                call="c1", file="/a.wav", seconds=2.0, why="failed", error="No space left on device"
+            ),
+            "c1 recorded 2.0 s to /a.wav: No space left on device",
+        ),
+        (AudioOneWay(call="c1", seconds=5.0), "c1 one-way audio: nothing was heard for 5.0 s"),
+        (
+            CallEnded(
+                call="c1",
+                cause="hung_up",
+                by="local",
+                media=MediaStats(sent=500, received=500, lost=2, jitter_ms=0.31, mos=4.41),
+            ),
+            "c1 ended: hung up; heard 500 of 502 packets, jitter 0.3 ms, MOS 4.4",
+        ),
+        (
+            CallEnded(
+                call="c1",
+                cause="hung_up",
+                by="local",
+                media=MediaStats(sent=500, received=0, lost=0, one_way=True),
+            ),
+            "c1 ended: hung up; heard 0 of 0 packets, one-way audio",
+        ),
         (HerdStopping(why="Ctrl-C"), "stopping: Ctrl-C"),
         (
             NurseryDied(pid=9, cause="SIGKILL"),
@@ -260,3 +362,38 @@ def test_how_a_phone_went(report: StopReport, text: str) -> None:
 def test_outcome_of_a_cancellation() -> None:
     report = CancelReport(call="c7", outcome="cancelled")
     assert cancel_outcome(report) == "c7 cancelled"
+
+
+@pytest.mark.parametrize(
+    ("about", "text"),
+    [
+        ({}, ""),
+        ({"registration": "registering"}, "registering"),
+        ({"registration": "registered", "registration_expires": 48.0}, "registered, 48.0 s left"),
+        (
+            {"registration": "failed", "registration_why": "403 Forbidden"},
+            "failed: 403 Forbidden",
+        ),
+        (
+            {
+                "registration": "failed",
+                "registration_why": "no response",
+                "registration_retry": 2.0,
+                "registration_expires": 30.0,
+            },
+            "failed: no response, again in 2.0 s",
+        ),
+    ],
+)
+def test_a_registration_in_words(about: dict[str, Any], text: str) -> None:
+    info = PhoneInfo(
+        name="a",
+        number="a",
+        state=READY,
+        activity="idle",
+        address="127.0.0.1",
+        port=5060,
+        spec=PhoneSpec(name="a"),
+        **about,
+    )
+    assert registration(info) == text

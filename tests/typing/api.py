@@ -109,6 +109,32 @@ def calls(herd: Herd) -> str:
     return call.wait_ended(timeout=None).sip_call_id
 
 
+def within_a_call(alice: Phone, bob: Phone) -> str:
+    alice.wait_registered(timeout=10)
+    alice.register()
+    call = alice.call("1002", direct=True)
+    call.wait_answered(timeout=5)
+    call.hold()
+    call.retrieve(timeout=5)
+    held: tuple[str, ...] = call.wait_held(timeout=5).held
+    call.wait_retrieved(timeout=5)
+    call.play(Path("welcome.wav"), loop=True)
+    call.play("tone:440")
+    call.stop_playing()
+    call.record("call.wav", "both")
+    call.stop_recording()
+    call.send_dtmf("12#")
+    digits: str = call.wait_dtmf(3, timeout=5)
+    consult: Call = alice.call(bob)
+    call.transfer(consult)
+    consult.transfer("1003", timeout=5)
+    other: Call = call.wait_transferred(timeout=5)
+    media = other.wait_ended().media
+    lost: int = media.lost if media is not None else 0
+    alice.unregister()
+    return f"{held} {digits} {lost}"
+
+
 def observe(herd: Herd) -> None:
     info: HerdInfo = herd.info()
     allocated: float = herd.counters()["ports_allocated"]
