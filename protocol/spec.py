@@ -305,7 +305,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         name: what people call it; unique in the herd, among names and numbers.
         number: user part of its SIP address, likewise unique. "" becomes the name.
         display_name: the text beside its address in From.
-        address: local address of its sockets, numeric or a host name.
+        address: local address of its sockets, numeric or a host name. "" becomes 127.0.0.1; for a
+            phone with `register` or `proxy` it stays, and means the address of the route there.
         advertise: `host[:port]` that Via, Contact and SDP show instead, for NAT, 0.0.0.0 and `::`.
         transport: what its requests go by unless a URI says otherwise.
         port: SIP port; None takes the next of the herd's range, 0 any free one.
@@ -327,7 +328,7 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     name: str
     number: str = ""
     display_name: str = ""
-    address: str = "127.0.0.1"
+    address: str = ""
     advertise: str | None = None
     transport: Literal["udp", "tcp"] = "udp"
     port: int | None = None
@@ -350,7 +351,10 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             msgspec.structs.force_setattr(self, "number", self.name)
         _check("number", check_number, self.number)
         _check("display_name", check_display_name, self.display_name)
-        _check("address", check_address, self.address)
+        if not self.address and self.register is None and self.proxy is None:
+            msgspec.structs.force_setattr(self, "address", "127.0.0.1")
+        if self.address:
+            _check("address", check_address, self.address)
         if ":" in self.address:  # one spelling, for it is compared
             canonical = str(ipaddress.IPv6Address(self.address))
             msgspec.structs.force_setattr(self, "address", canonical)
@@ -375,6 +379,10 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             _check("max_calls", check_max_calls, self.max_calls)
         _check("ring_timeout", check_ring_timeout, self.ring_timeout)
         _check("queue", check_not_negative, self.queue)
+
+    def at(self, address: str) -> PhoneSpec:
+        """The same phone on this address."""
+        return msgspec.structs.replace(self, address=address)
 
     @property
     def call_limit(self) -> int | None:

@@ -64,7 +64,13 @@ def as_plain(spec: HerdSpec) -> dict[str, Any]:
 def as_text(spec: HerdSpec) -> str:
     """The herd and its phones as a table."""
     rows = [
-        (phone.name, phone.number, phone.address, port or "any free", _by_itself(phone.on_incoming))
+        (
+            phone.name,
+            phone.number,
+            phone.address or "by route",
+            port or "any free",
+            _by_itself(phone.on_incoming),
+        )
         for phone, port in zip(spec.phones, ports(spec), strict=True)
     ]
     heads = ("NAME", "NUMBER", "ADDRESS", "PORT", "AN INCOMING CALL")

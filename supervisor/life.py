@@ -121,6 +121,8 @@ class Life:
 
         Nothing is told of them before ``announce``.
         """
+        known: dict[str, str] = {}
+        specs = [self.ports.placed(spec, known) for spec in specs]
         wanted = sum(self._pairs(spec) for spec in specs if not _has_any_port(spec))
         if not self.rtp.free_after(wanted):
             raise AdmissionError(

@@ -55,7 +55,8 @@ class PortPool:
     """SIP ports of one herd.
 
     ``bind(address, port)`` returns (numeric host, port, sockets) or raises OSError;
-    ``holder(port)`` names who has a port, or returns "".
+    ``holder(port)`` names who has a port, or returns ""; ``placed(spec, known)`` gives a phone that
+    has none an address.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class PortPool:
         bind: Callable[[str, int], tuple[str, int, SipSockets]],
         close: Callable[[SipSockets], None],
         holder: Callable[[int], str],
+        placed: Callable[[PhoneSpec, dict[str, str]], PhoneSpec],
         clock: Callable[[], float],
     ) -> None:
+        self.placed = placed
         self.ports = ports
         self.retries = retries
         self.strict = strict

@@ -39,7 +39,7 @@ from ..protocol.messages import (
 )
 from ..protocol.paths import HerdPaths, ensure_runtime_dir
 from ..protocol.spec import HerdSpec
-from . import effects, holders, sockets
+from . import addresses, effects, holders, sockets
 from .clients import Client, Clients, NotAdmitted
 from .core import Core
 from .effects import Effect, Finish, Input
@@ -168,6 +168,7 @@ class _Service:
                 bind=sockets.bind,
                 close=sockets.close,
                 holder=holders.port_holder,
+                placed=addresses.placed,
                 clock=time.monotonic,
             ),
             rtp=RtpPool(spec.ports.rtp),

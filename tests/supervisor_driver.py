@@ -82,6 +82,9 @@ class Kernel:
     def close(self, sockets: SipSockets) -> None:
         del self.bound[sockets]
 
+    def placed(self, spec: PhoneSpec, known: dict[str, str]) -> PhoneSpec:
+        return spec if spec.address else spec.at("10.0.0.1")
+
     def holder(self, port: int) -> str:
         return self.foreign.get(port, "")
 
@@ -108,6 +111,7 @@ class Driver:
             bind=self.kernel.bind,
             close=self.kernel.close,
             holder=self.kernel.holder,
+            placed=self.kernel.placed,
             clock=lambda: self.now,
         )
         self.events: list[Event] = []

@@ -73,6 +73,13 @@ def test_phones_come_up_in_order_on_ports_two_apart(herd: Driver) -> None:
     assert [event.n for event in herd.events] == list(range(1, len(herd.events) + 1))
 
 
+def test_a_phone_with_a_proxy_is_bound_to_the_address_towards_it() -> None:
+    herd = Driver(ALICE, phone("bob", proxy="pbx.lab"))
+    herd.begin()
+    assert [added.address for added in herd.told(PhoneAdded)] == ["127.0.0.1", "10.0.0.1"]
+    assert [p.spec.address for p in herd.core.table] == ["127.0.0.1", "10.0.0.1"]
+
+
 def test_an_empty_herd_is_ready_at_once() -> None:
     herd = Driver()
     herd.begin()

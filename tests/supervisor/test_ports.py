@@ -18,6 +18,7 @@ def pool(kernel: Kernel, range_: str = "5060-5099", **keys: int | bool) -> PortP
         bind=kernel.bind,
         close=kernel.close,
         holder=kernel.holder,
+        placed=kernel.placed,
         clock=lambda: 0.0,
     )
 
