@@ -417,8 +417,9 @@ class SipTrace(Body, frozen=True, kw_only=True, tag="sip"):
     cseq: str
     sip_call_id: str
     peer: Address
+    transport: Literal["udp", "tcp"] = "udp"
     size: int
-    """Bytes of the datagram."""
+    """Bytes of the message."""
 
 
 CallEvent: TypeAlias = (

@@ -372,6 +372,7 @@ def _tell_stopped(reports: tuple[StopReport, ...], as_json: bool, intro: str = "
 @click.option("--trace", is_flag=True, help="An event for every SIP message.")
 @click.option("--codecs", help="What it speaks, best first, such as PCMA,PCMU.")
 @click.option("--dtmf", type=click.Choice(["rfc4733", "info"]), help="How it sends keys.")
+@click.option("--transport", type=click.Choice(["udp", "tcp"]), help="What its requests go by.")
 @click.option("--proxy", metavar="HOST[:PORT]", help="Where its calls go first.")
 @click.option("--register", metavar="HOST[:PORT]", help="Register there.")
 @click.option("--domain", help="Right of the @ in its address; the registrar's host if not given.")

@@ -239,10 +239,11 @@ def _describe_call(body: AnyBody) -> str:
             return f"turned away {uri}: {code} ({cause})"
         case RtpPairSkipped(port=port, why=why):
             return f"RTP port {port} skipped: {why}"
-        case SipTrace(direction=direction, first_line=first, cseq=cseq, peer=(host, port)):
-            way = "from" if direction == "in" else "to"
-            about = f" ({cseq})" if first.startswith("SIP/") else ""
-            return f"sip {way} {bracketed(host)}:{port}: {first}{about}"
+        case SipTrace(first_line=first, peer=(host, port)) as trace:
+            way = "from" if trace.direction == "in" else "to"
+            tcp = " by TCP" if trace.transport == "tcp" else ""
+            about = f" ({trace.cseq})" if first.startswith("SIP/") else ""
+            return f"sip {way} {bracketed(host)}:{port}{tcp}: {first}{about}"
     return type(body).__name__  # one that a newer supervisor knows
 
 

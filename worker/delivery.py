@@ -82,7 +82,8 @@ class Delivery:
         way = self._way(data, hop)
         if way.queue is not None:
             # What does not fit counts as lost on the way.
-            if len(way.queue) < _QUEUE:
+            # Nor is a retransmission to be sent in one burst with the first copy.
+            if len(way.queue) < _QUEUE and data not in way.queue:
                 way.queue.append(data)
             return True
         return self._try(data, way)

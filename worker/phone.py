@@ -328,7 +328,7 @@ class Phone:
         self.now = now
         self._counts["sip_received"] += 1
         if self._spec.trace:
-            self._trace("in", data, source.address)
+            self._trace("in", data, source)
         self._take(self._stack.receive(data, source, now))
         self._settle()
 
@@ -580,7 +580,7 @@ class Phone:
             output = queue.popleft()
             if isinstance(output, Send):
                 if self._spec.trace:
-                    self._trace("out", output.data, output.destination.address)
+                    self._trace("out", output.data, output.destination)
                 self._counts["sip_sent"] += 1
                 if not self._transmit(output.data, output.destination):
                     more = self._stack.unreachable(output.data, output.destination, self.now)
@@ -802,7 +802,7 @@ class Phone:
         if len(self._replies) > _REPLIES:
             self._replies.popitem(last=False)
 
-    def _trace(self, direction: Literal["in", "out"], data: bytes, peer: Address) -> None:
+    def _trace(self, direction: Literal["in", "out"], data: bytes, peer: Hop) -> None:
         head = data[:_TRACE_HEAD]
         cseq, call_id = _CSEQ.search(head), _CALL_ID.search(head)
         self._report(
@@ -811,7 +811,8 @@ class Phone:
                 first_line=_readable(head.partition(b"\r\n")[0]),
                 cseq=_readable(cseq[1]) if cseq else "",
                 sip_call_id=_readable(call_id[1]) if call_id else "",
-                peer=peer,
+                peer=peer.address,
+                transport=peer.transport,
                 size=len(data),
             )
         )

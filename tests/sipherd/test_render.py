@@ -247,6 +247,18 @@ def placed(uri: str, hop: tuple[str, int] = ("127.0.0.1", 5062), target: str = "
             ),
             "sip from 127.0.0.1:5062: SIP/2.0 200 OK (1 BYE)",
         ),
+        (
+            SipTrace(
+                direction="out",
+                first_line="BYE sip:x@[::1]:5062 SIP/2.0",
+                cseq="2 BYE",
+                sip_call_id="x",
+                peer=("::1", 5062),
+                transport="tcp",
+                size=300,
+            ),
+            "sip to [::1]:5062 by TCP: BYE sip:x@[::1]:5062 SIP/2.0",
+        ),
     ],
 )
 def test_what_happened(body: AnyBody, text: str) -> None:

@@ -36,7 +36,9 @@ from sipherd.protocol.messages import (
     PhoneList,
     RestartPhones,
     Snapshot,
+    StartPhones,
     StopHerd,
+    StopPhones,
     Subscribe,
 )
 from sipherd.protocol.paths import HerdPaths
@@ -260,8 +262,9 @@ def test_a_signal_ends_it_in_order(start: Start, runtime_dir: Path, number: int,
     assert supervisor.end(number) == code
     assert not any(is_alive(pid) for pid in (nursery, *(p.pid for p in phones.values())))
     for phone in phones.values():
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.bind((phone.address, phone.port))
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_INET, kind) as sock:
+                sock.bind((phone.address, phone.port))
     assert list(runtime_dir.iterdir()) == []
     assert supervisor.stderr() == ""
 
@@ -351,10 +354,14 @@ def test_a_spec_that_is_none(runtime_dir: Path) -> None:
     assert done.stderr.startswith("sipherd: --spec: ")
 
 
-def test_a_port_in_use(start: Start, runtime_dir: Path) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        port = udp.getsockname()[1]
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_a_port_in_use(start: Start, runtime_dir: Path, kind: int) -> None:
+    """By UDP or by TCP: a phone has both."""
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        port = other.getsockname()[1]
         free = PhoneSpec(name="free", port=0)
         taken = PhoneSpec(name="taken", port=port)
         supervisor = start(HerdSpec(herd="lab", phones=(free, taken)))
@@ -362,6 +369,22 @@ def test_a_port_in_use(start: Start, runtime_dir: Path) -> None:
         assert f"port {port}" in supervisor.ready["error"]
         assert f"pid {os.getpid()}" in supervisor.ready["error"]
     assert list(runtime_dir.iterdir()) == []
+
+
+def test_a_stopped_phone_has_no_socket(start: Start) -> None:
+    """Callers get ICMP and RST, and not silence; started again it is on its number."""
+    supervisor = start(a_herd("alice", "bob"))
+    alice = supervisor.wait_ready()["alice"]
+    address = alice.address, alice.port
+    socket.create_connection(address, 5).close()
+    supervisor.ask(StopPhones(which=("alice",)))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 5)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(address)
+    supervisor.ask(StartPhones(which=("alice",)))
+    assert supervisor.wait_ready()["alice"].port == alice.port
+    socket.create_connection(address, 5).close()
 
 
 def test_a_nursery_that_is_not_there(start: Start, runtime_dir: Path) -> None:

@@ -107,10 +107,18 @@ def test_a_name_that_does_not_resolve(net: Net) -> None:
 
 
 def test_what_waits_is_limited(net: Net) -> None:
-    for _ in range(100):
-        assert net.delivery.send(request(), NAME)
+    for number in range(100):
+        assert net.delivery.send(request(f"M{number}"), NAME)
     net.asked[0][1]([ONE], "")
     assert len(net.sent) == 16
+
+
+def test_copies_that_wait_are_one(net: Net) -> None:
+    """A name server may take longer than T1."""
+    for _ in range(3):
+        net.delivery.send(request(), NAME)
+    net.asked[0][1]([ONE], "")
+    assert net.sent == [(request(), ONE)]
 
 
 def test_all_of_a_branch_goes_to_one_address(known: Net) -> None:

@@ -52,7 +52,7 @@ def test_a_call(herd: SmallHerd, ipv6: None, address: str, transport: str) -> No
     assert bob.heard(IncomingCall)[0].source[0] == address
     sent = [trace for trace in alice.heard(SipTrace) if trace.direction == "out"]
     assert [trace.cseq for trace in sent] == ["1 INVITE", "1 ACK", "2 BYE"]
-    assert {trace.peer for trace in sent} == {(address, bob.port)}
+    assert {(trace.peer, trace.transport) for trace in sent} == {((address, bob.port), transport)}
     for phone, opened in ((alice, 1), (bob, 0)):
         counted = counters(phone)
         assert counted.get("tcp_opened", 0) == (opened if transport == "tcp" else 0)

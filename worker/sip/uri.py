@@ -17,6 +17,7 @@ __all__ = [
     "SipUri",
     "UriError",
     "bracket",
+    "canonical",
     "format_params",
     "is_numeric",
     "parse_host_port",
@@ -63,6 +64,12 @@ def is_numeric(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def canonical(host: str) -> str:
+    """An IPv6 address as the kernel writes it, anything else as it is."""
+    return str(ipaddress.IPv6Address(host)) if ":" in host and is_numeric(host) else host
 
 
 def parse_host_port(text: str) -> tuple[str, int | None]:
@@ -116,7 +123,7 @@ class SipUri:
             what = "TLS (sips:)" if self.scheme != "sip" else f"transport {wanted}"
             raise UriError(f"{what} is not supported, only UDP and TCP are")
         # §19.1.1: maddr stands in for the host.
-        host = (self.params.get("maddr") or self.host).strip("[]")
+        host = canonical((self.params.get("maddr") or self.host).strip("[]"))
         port = self.port or (DEFAULT_PORT if is_numeric(host) else None)
         return Hop(host, port, TRANSPORTS[wanted])
 

@@ -12,6 +12,7 @@ from sipherd.worker.sip.uri import (
     parse_params,
     split_commas,
 )
+from sipherd.worker.stack import Hop
 
 
 @pytest.mark.parametrize(
@@ -117,3 +118,27 @@ def test_nothing_but_uri_error_comes_out(text):
 def test_any_display_name_survives(display):
     value = NameAddr("sip:a@h", display)
     assert NameAddr.parse(str(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "hop"),
+    [
+        ("sip:a@192.0.2.1", Hop("192.0.2.1", 5060)),
+        ("sip:a@192.0.2.1:5070;transport=TCP", Hop("192.0.2.1", 5070, "tcp")),
+        ("sip:a@pbx.lab", Hop("pbx.lab", None)),
+        ("sip:a@pbx.lab:5060", Hop("pbx.lab", 5060)),
+        ("sip:a@pbx.lab;maddr=192.0.2.9", Hop("192.0.2.9", 5060)),
+        ("sip:a@pbx.lab:5070;maddr=[2001:DB8:0::9]", Hop("2001:db8::9", 5070)),
+        # As the kernel writes it, for an ICMPv6 error is matched by it.
+        ("sip:[2001:DB8:0:0::1]:5070", Hop("2001:db8::1", 5070)),
+    ],
+)
+def test_where_a_uri_leads(text, hop):
+    assert SipUri.parse(text).hop("udp") == hop
+    assert SipUri.parse(text).hop("tcp").transport == "tcp"
+
+
+@pytest.mark.parametrize("text", ["sips:a@h", "sip:a@h;transport=tls", "sip:a@h;transport=x"])
+def test_a_transport_that_we_do_not_have(text):
+    with pytest.raises(UriError, match="is not supported, only UDP and TCP are"):
+        SipUri.parse(text).hop("udp")
