@@ -169,11 +169,20 @@ class Call:
         Raises:
             CommandRefused: it is not up, or the far end refused; the message has its code.
         """
-        self._request(HoldCall(call=self.id), timeout, "hold")
+        self._change_hold(HoldCall(call=self.id), timeout)
 
     def retrieve(self, timeout: float = END_TIMEOUT) -> None:
         """Take the call off hold.  Raises as `hold`."""
-        self._request(RetrieveCall(call=self.id), timeout, "retrieval")
+        self._change_hold(RetrieveCall(call=self.id), timeout)
+
+    def _change_hold(self, body: HoldCall | RetrieveCall, timeout: float) -> None:
+        def on_result(result: Result) -> None:
+            # The event may come a moment later, and who asks now is to see it done.
+            assert isinstance(result, CallInfo)
+            self._update(msgspec.structs.replace(self._info, held=result.held))
+
+        awaited = f"the far end of call {self.id} to accept it"
+        self._watch.connection.request(body, timeout, awaited=awaited, on_result=on_result)
 
     def transfer(self, target: Call | str, timeout: float = END_TIMEOUT) -> None:
         """Have the far end call somebody else; returns once it has reached them.
