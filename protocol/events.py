@@ -57,6 +57,7 @@ __all__ = [
     "Transferred",
     "TurnedAway",
     "Unregistered",
+    "WorkerEvent",
     "flatten",
 ]
 
@@ -442,6 +443,8 @@ CallEvent: TypeAlias = (
     | AudioOneWay
 )
 RegistrationEvent: TypeAlias = Registered | RegistrationFailed | Unregistered
+WorkerEvent: TypeAlias = CallEvent | RegistrationEvent | TurnedAway | RtpPairSkipped | SipTrace
+"""What a phone's process reports; the rest is the supervisor's own."""
 AnyBody: TypeAlias = (
     HerdStarted
     | HerdReady
@@ -452,30 +455,8 @@ AnyBody: TypeAlias = (
     | PhoneRemoved
     | PhoneMoved
     | PhoneDied
-    | CallPlaced
-    | IncomingCall
-    | Progress
-    | Answered
-    | Confirmed
-    | CancelResolved
-    | CallEnded
-    | Held
-    | Retrieved
-    | Referred
-    | Transferred
-    | TransferFailed
-    | DtmfReceived
-    | DtmfSent
-    | PlayEnded
-    | RecordEnded
-    | AudioOneWay
-    | Registered
-    | RegistrationFailed
-    | Unregistered
     | Overflow
-    | TurnedAway
-    | RtpPairSkipped
-    | SipTrace
+    | WorkerEvent
 )
 
 

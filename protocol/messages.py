@@ -13,33 +13,11 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 import msgspec
 
 from .events import (
-    Answered,
-    AudioOneWay,
-    CallEnded,
-    CallPlaced,
     CancelOutcome,
-    CancelResolved,
-    Confirmed,
-    DtmfReceived,
-    DtmfSent,
     EndCause,
     Event,
-    Held,
-    IncomingCall,
     MediaStats,
-    PlayEnded,
-    Progress,
-    RecordEnded,
-    Referred,
-    Registered,
-    RegistrationFailed,
-    Retrieved,
-    RtpPairSkipped,
-    SipTrace,
-    TransferFailed,
-    Transferred,
-    TurnedAway,
-    Unregistered,
+    WorkerEvent,
 )
 from .spec import PhoneSpec
 from .states import CallState, PhoneState
@@ -51,6 +29,7 @@ __all__ = [
     "AnswerCall",
     "AskToRegister",
     "AwaitIncoming",
+    "CallCommand",
     "CallInfo",
     "CallList",
     "CancelCall",
@@ -77,6 +56,7 @@ __all__ = [
     "LogLine",
     "Message",
     "Missed",
+    "PhoneCommand",
     "PhoneInfo",
     "PhoneList",
     "PlaceCall",
@@ -251,6 +231,24 @@ class UnregisterPhone(Message, frozen=True, kw_only=True):
     phone: str
 
 
+CallCommand: TypeAlias = (
+    AnswerCall
+    | RejectCall
+    | CancelCall
+    | HangUpCall
+    | HoldCall
+    | RetrieveCall
+    | TransferCall
+    | SendDtmf
+    | PlayAudio
+    | StopAudio
+    | RecordAudio
+    | StopRecording
+)
+"""Commands about a call that there is."""
+PhoneCommand: TypeAlias = RegisterPhone | UnregisterPhone
+"""Commands about a phone as a whole that its process carries out."""
+
 # --- supervisor to worker ------------------------------------------------------------------------
 
 
@@ -282,25 +280,7 @@ class Exit(Message, frozen=True, kw_only=True):
 
 
 SupervisorToWorker: TypeAlias = (
-    Welcome
-    | PlaceCall
-    | AnswerCall
-    | RejectCall
-    | CancelCall
-    | HangUpCall
-    | HoldCall
-    | RetrieveCall
-    | TransferCall
-    | SendDtmf
-    | PlayAudio
-    | StopAudio
-    | RecordAudio
-    | StopRecording
-    | RegisterPhone
-    | UnregisterPhone
-    | RegisterNow
-    | Drain
-    | Exit
+    Welcome | PlaceCall | CallCommand | PhoneCommand | RegisterNow | Drain | Exit
 )
 
 # --- worker to supervisor ------------------------------------------------------------------------
@@ -329,31 +309,7 @@ class Happened(Message, frozen=True, kw_only=True):
     """Something for the event stream; ``t`` is the worker's monotonic clock."""
 
     t: float
-    body: (
-        CallPlaced
-        | IncomingCall
-        | Progress
-        | Answered
-        | Confirmed
-        | CancelResolved
-        | CallEnded
-        | Held
-        | Retrieved
-        | Referred
-        | Transferred
-        | TransferFailed
-        | DtmfReceived
-        | DtmfSent
-        | PlayEnded
-        | RecordEnded
-        | AudioOneWay
-        | Registered
-        | RegistrationFailed
-        | Unregistered
-        | TurnedAway
-        | RtpPairSkipped
-        | SipTrace
-    )
+    body: WorkerEvent
 
 
 class Counters(Message, frozen=True, kw_only=True):
@@ -485,20 +441,8 @@ ClientRequest: TypeAlias = (
     | ResetPhones
     | StopHerd
     | PlaceCall
-    | AnswerCall
-    | RejectCall
-    | CancelCall
-    | HangUpCall
-    | HoldCall
-    | RetrieveCall
-    | TransferCall
-    | SendDtmf
-    | PlayAudio
-    | StopAudio
-    | RecordAudio
-    | StopRecording
-    | RegisterPhone
-    | UnregisterPhone
+    | CallCommand
+    | PhoneCommand
     | AwaitIncoming
     | Withdraw
     | Subscribe

@@ -17,9 +17,9 @@ from ..protocol.errors import CallNotFound, PhoneNotFound
 from ..protocol.events import HerdReady, HerdStarted, HerdStopping, NurseryDied
 from ..protocol.messages import (
     AddPhones,
-    AnswerCall,
     AskToRegister,
     AwaitIncoming,
+    CallCommand,
     CallList,
     CancelCall,
     ClientMessage,
@@ -32,35 +32,25 @@ from ..protocol.messages import (
     Happened,
     Hello,
     HerdInfo,
-    HoldCall,
     Leave,
     ListCalls,
     ListPhones,
+    PhoneCommand,
     PhoneInfo,
     PhoneList,
     PlaceCall,
-    PlayAudio,
     Ready,
-    RecordAudio,
     Refused,
     RegisterNow,
-    RegisterPhone,
-    RejectCall,
     RemovePhones,
     ResetPhones,
     RestartPhones,
-    RetrieveCall,
-    SendDtmf,
     Snapshot,
     StartPhones,
-    StopAudio,
     StopHerd,
     StopPhones,
-    StopRecording,
     StopReports,
     Subscribe,
-    TransferCall,
-    UnregisterPhone,
     Unsubscribe,
     Withdraw,
     WorkerMessage,
@@ -385,29 +375,10 @@ class Core:
 
     def _carry_out(self, request: Request) -> None:
         """Raises PhoneNotFound and CallNotFound before anything was changed."""
+        if isinstance(request.body, PlaceCall | AwaitIncoming | CallCommand | PhoneCommand):
+            self._board.carry_out(request, request.body)
+            return
         match request.body:
-            case PlaceCall() as body:
-                self._board.place(request, body)
-            case (
-                AnswerCall()
-                | RejectCall()
-                | CancelCall()
-                | HangUpCall()
-                | HoldCall()
-                | RetrieveCall()
-                | SendDtmf()
-                | PlayAudio()
-                | StopAudio()
-                | RecordAudio()
-                | StopRecording()
-            ) as body:
-                self._board.command(request, body)
-            case TransferCall() as body:
-                self._board.transfer(request, body)
-            case RegisterPhone() | UnregisterPhone() as body:
-                self._board.register(request, body)
-            case AwaitIncoming() as body:
-                self._board.await_incoming(request, body)
             case Withdraw(request=id):
                 waiting = self._requests.running(request.client, id)
                 if waiting is not None and isinstance(waiting.body, AwaitIncoming):

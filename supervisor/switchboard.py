@@ -10,7 +10,6 @@ import itertools
 import math
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 
@@ -25,31 +24,26 @@ from ..protocol.events import (
     Overflow,
     Referred,
     Registered,
-    RegistrationEvent,
     RegistrationFailed,
     RtpPairSkipped,
     SipTrace,
     TurnedAway,
     Unregistered,
+    WorkerEvent,
 )
 from ..protocol.messages import (
     AnswerCall,
     AwaitIncoming,
+    CallCommand,
     CancelCall,
     CancelReport,
     Done,
     HangUpCall,
-    HoldCall,
+    PhoneCommand,
     PlaceCall,
-    PlayAudio,
-    RecordAudio,
     Refused,
     RegisterPhone,
     RejectCall,
-    RetrieveCall,
-    SendDtmf,
-    StopAudio,
-    StopRecording,
     TransferCall,
     UnregisterPhone,
 )
@@ -62,23 +56,6 @@ from .phones import Phone, PhoneTable
 from .requests import Request, Requests
 
 __all__ = ["Switchboard"]
-
-CallCommand: TypeAlias = (
-    AnswerCall
-    | RejectCall
-    | CancelCall
-    | HangUpCall
-    | HoldCall
-    | RetrieveCall
-    | TransferCall
-    | SendDtmf
-    | PlayAudio
-    | StopAudio
-    | RecordAudio
-    | StopRecording
-)
-PhoneCommand: TypeAlias = RegisterPhone | UnregisterPhone
-WorkerEvent: TypeAlias = CallEvent | RegistrationEvent | TurnedAway | RtpPairSkipped | SipTrace
 
 
 @dataclass(slots=True)
@@ -110,7 +87,23 @@ class Switchboard:
 
     # -- commands of clients ---------------------------------------------------------------------
 
-    def place(self, request: Request, body: PlaceCall) -> None:
+    def carry_out(
+        self, request: Request, body: PlaceCall | AwaitIncoming | CallCommand | PhoneCommand
+    ) -> None:
+        """What a client wants of a call or a phone.  Raises PhoneNotFound and CallNotFound."""
+        match body:
+            case PlaceCall():
+                self._place(request, body)
+            case AwaitIncoming():
+                self._await_incoming(request, body)
+            case TransferCall():
+                self._transfer(request, body)
+            case RegisterPhone() | UnregisterPhone():
+                self._register(request, body)
+            case _:
+                self._command(request, body)
+
+    def _place(self, request: Request, body: PlaceCall) -> None:
         """Have a phone place a call.  Raises PhoneNotFound."""
         phone = self._table.find(body.phone)
         target = self._dial(phone, body.target, direct=body.direct)
@@ -157,7 +150,7 @@ class Switchboard:
             number = target  # of somebody else's phone
         return f"sip:{number}@{bracketed(domain)}"
 
-    def command(self, request: Request, body: CallCommand) -> None:
+    def _command(self, request: Request, body: CallCommand) -> None:
         """Do something about one call that is up.  Raises CallNotFound."""
         call = self.desk.find(body.call)
         if self._refused_ended(request, call):
@@ -173,7 +166,7 @@ class Switchboard:
             self._phone_of(call), call, msgspec.structs.replace(body, call=call.key), request
         )
 
-    def transfer(self, request: Request, body: TransferCall) -> None:
+    def _transfer(self, request: Request, body: TransferCall) -> None:
         """Have the far end of a call reach somebody else.  Raises CallNotFound, PhoneNotFound."""
         call = self.desk.find(body.call)
         if bool(body.target) == bool(body.consult):
@@ -182,16 +175,16 @@ class Switchboard:
         elif body.target:
             phone = self._phone_of(call)
             target = self._dial(phone, body.target)
-            self.command(request, msgspec.structs.replace(body, target=target))
+            self._command(request, msgspec.structs.replace(body, target=target))
         else:
             consult = self.desk.find(body.consult)
             if consult is call or consult.phone != call.phone:
                 why = f"call {consult.id} is not another call of phone {call.phone}"
                 self._requests.refuse(request, "bad_transfer", why)
             elif not self._refused_ended(request, consult):
-                self.command(request, msgspec.structs.replace(body, consult=consult.key))
+                self._command(request, msgspec.structs.replace(body, consult=consult.key))
 
-    def register(self, request: Request, body: PhoneCommand) -> None:
+    def _register(self, request: Request, body: PhoneCommand) -> None:
         """Have a phone register or unregister.  Raises PhoneNotFound."""
         phone = self._table.find(body.phone)
         if phone.spec.register is None:
@@ -217,7 +210,7 @@ class Switchboard:
         assert phone is not None  # a phone is removed only after its calls
         return phone
 
-    def await_incoming(self, request: Request, body: AwaitIncoming) -> None:
+    def _await_incoming(self, request: Request, body: AwaitIncoming) -> None:
         """Hand over the next incoming call.  Raises PhoneNotFound."""
         phones = [self._table.find(word) for word in body.which]
         for phone in phones:

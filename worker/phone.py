@@ -23,7 +23,6 @@ from ..protocol.events import (
     CallEnded,
     CallPlaced,
     CancelResolved,
-    DtmfSent,
     EndCause,
     IncomingCall,
     MediaStats,
@@ -31,10 +30,12 @@ from ..protocol.events import (
     RtpPairSkipped,
     SipTrace,
     TurnedAway,
+    WorkerEvent,
 )
 from ..protocol.messages import (
     AnswerCall,
     AskToRegister,
+    CallCommand,
     CancelCall,
     CancelReport,
     Counters,
@@ -47,6 +48,7 @@ from ..protocol.messages import (
     Happened,
     HoldCall,
     LogLine,
+    PhoneCommand,
     PlaceCall,
     PlayAudio,
     Ready,
@@ -66,7 +68,7 @@ from ..protocol.messages import (
     WorkerMessage,
 )
 from ..protocol.spec import bracketed
-from .audio import Audio, AudioCommand, AudioEvent, Wire
+from .audio import Audio, AudioCommand, Wire
 from .info_keys import InfoKeys
 from .media.loader import Loaded
 from .resolve import Resolved
@@ -123,34 +125,7 @@ _CALL_ID = re.compile(rb"^(?:Call-ID|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE |
 _TRACE_HEAD = 8192
 _TRACE_TEXT = 200
 
-Body: TypeAlias = (
-    CallEvent
-    | AudioEvent
-    | CallPlaced
-    | DtmfSent
-    | Referred
-    | RegistrationEvent
-    | TurnedAway
-    | RtpPairSkipped
-    | SipTrace
-)
-Command: TypeAlias = (
-    PlaceCall
-    | AnswerCall
-    | RejectCall
-    | CancelCall
-    | HangUpCall
-    | HoldCall
-    | RetrieveCall
-    | TransferCall
-    | SendDtmf
-    | PlayAudio
-    | StopAudio
-    | RecordAudio
-    | StopRecording
-    | RegisterPhone
-    | UnregisterPhone
-)
+Command: TypeAlias = PlaceCall | CallCommand | PhoneCommand
 
 
 class PhoneStack(Stack, Protocol):
@@ -787,7 +762,7 @@ class Phone:
         """Counters only ever grow: another sum is another value of one of them."""
         return sum(self._stack.counters.values()) + sum(self._counts.values())
 
-    def _report(self, body: Body) -> None:
+    def _report(self, body: WorkerEvent) -> None:
         self._tell(Happened(t=self.now, body=body), 0)
 
     def _reply(self, id: int, reply: Done | Refused) -> None:
