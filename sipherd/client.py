@@ -252,7 +252,8 @@ class Connection:
 
     def _why_over(self) -> SipherdError:
         # A new one for each who asks: an exception that is raised twice mixes up its tracebacks.
-        if isinstance(self._over, SupervisorDied):
+        # Who has left need not be told what became of the supervisor.
+        if isinstance(self._over, SupervisorDied) and not self._closing:
             return SupervisorDied(*self._over.args)
         return HerdClosed(f'this side has left the herd "{self.herd}"')
 

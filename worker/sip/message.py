@@ -384,16 +384,14 @@ def _parse_header_lines(lines: list[str], headers: Headers) -> str:
 
 def _cut(content: bytes, message: Message) -> bytes:
     """The body as long as Content-Length says (§18.3)."""
-    text = message.headers.get("Content-Length")
-    if not text and len(content) > MAX_BODY:
-        raise Malformed("the body is too long", message, code=413)
-    if not text:
-        return content
-    if not text.isascii() or not text.isdigit():
-        raise Malformed("unreadable Content-Length", message)
-    length = int(text[:9])
+    length = len(content)
+    if text := message.headers.get("Content-Length"):
+        if not text.isascii() or not text.isdigit():
+            raise Malformed("unreadable Content-Length", message)
+        # First: whatever it claims, the rest of this datagram will not come.
+        if len(text.lstrip("0")) > 9 or int(text) > length:
+            raise Malformed("Content-Length goes beyond the datagram", message)
+        length = int(text)
     if length > MAX_BODY:
         raise Malformed("the body is too long", message, code=413)
-    if length > len(content):
-        raise Malformed("Content-Length goes beyond the datagram", message)
     return content[:length]
