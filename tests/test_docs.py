@@ -26,8 +26,18 @@ def blocks(document: Path, language: str) -> list[str]:
 
 @pytest.mark.parametrize("document", [README, HERD_FILE], ids=lambda path: path.name)
 def test_herd_files_load(document: Path) -> None:
-    (text,) = blocks(document, "yaml")
-    assert len(parse_herd(text, document.name, {}).phones) > 50
+    first, *others = blocks(document, "yaml")
+    assert len(parse_herd(first, document.name, {}).phones) > 50
+    for text in others:
+        assert parse_herd(text, document.name, {}).phones
+
+
+def test_examples_are_shown_as_they_are() -> None:
+    shown = [text for text in blocks(README, "yaml") if text.startswith("# examples/")]
+    assert shown
+    for text in shown:
+        name, _, content = text.removeprefix("# ").partition("\n")
+        assert (ROOT / name).read_text().endswith(content)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +61,8 @@ def test_commands_exist() -> None:
     assert {*named, *others.split()} == set(group.commands)
 
 
-def test_the_example_runs(runtime_dir: Path) -> None:
-    (example,) = blocks(README, "python")
+@pytest.mark.parametrize("example", blocks(README, "python"), ids=["call", "desk phone"])
+def test_the_examples_run(runtime_dir: Path, example: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", example],
         env=os.environ | {"PYTHONPATH": str(Path(sipherd.__file__).parents[1])},

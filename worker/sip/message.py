@@ -389,9 +389,10 @@ def _cut(content: bytes, message: Message) -> bytes:
         if not text.isascii() or not text.isdigit():
             raise Malformed("unreadable Content-Length", message)
         # First: whatever it claims, the rest of this datagram will not come.
-        if len(text.lstrip("0")) > 9 or int(text) > length:
+        digits = text.lstrip("0") or "0"
+        if len(digits) > 9 or int(digits) > length:
             raise Malformed("Content-Length goes beyond the datagram", message)
-        length = int(text)
+        length = int(digits)
     if length > MAX_BODY:
         raise Malformed("the body is too long", message, code=413)
     return content[:length]
