@@ -19,10 +19,11 @@ from functools import partial
 
 from ..protocol.fork import SipSockets
 from ..protocol.messages import Exit, Hello, Welcome
+from .config import stack_config
 from .delivery import Delivery
 from .link import Link
 from .media.loader import Loader
-from .phone import Phone, stack_config
+from .phone import Phone
 from .resolve import Resolver
 from .rtp_ports import RtpPorts
 from .rtp_sockets import RtpSockets

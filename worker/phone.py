@@ -8,12 +8,10 @@ time, and gets back when it wants to be ticked next.  What a phone does by itsel
 from __future__ import annotations
 
 import contextlib
-import re
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
-from urllib.parse import quote
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -28,32 +26,23 @@ from ..protocol.events import (
     MediaStats,
     Referred,
     RtpPairSkipped,
-    SipTrace,
     TurnedAway,
-    WorkerEvent,
 )
 from ..protocol.messages import (
     AnswerCall,
-    AskToRegister,
     CallCommand,
     CancelCall,
     CancelReport,
-    Counters,
     Done,
     Drain,
-    Drained,
     Envelope,
     Exit,
     HangUpCall,
-    Happened,
     HoldCall,
-    LogLine,
     PhoneCommand,
     PlaceCall,
     PlayAudio,
-    Ready,
     RecordAudio,
-    Refused,
     RegisterNow,
     RegisterPhone,
     RejectCall,
@@ -67,10 +56,10 @@ from ..protocol.messages import (
     Welcome,
     WorkerMessage,
 )
-from ..protocol.spec import bracketed
 from .audio import Audio, AudioCommand, Wire
 from .info_keys import InfoKeys
 from .media.loader import Loaded
+from .reporter import Reporter
 from .resolve import Resolved
 from .rtp_ports import NoRtpPort, RtpLease
 from .rtp_sockets import Datagram
@@ -80,35 +69,26 @@ from .stack import (
     CallEvent,
     CallWanted,
     CommandEnded,
-    Credentials,
     Hop,
     Media,
     MediaPlan,
     Output,
-    Registrar,
     RegistrationEvent,
     Send,
     SlotWanted,
     Stack,
-    StackConfig,
     StackRefusal,
     Target,
 )
 
-__all__ = ["Phone", "PhoneStack", "Ports", "stack_config"]
+__all__ = ["Phone", "PhoneStack", "Ports"]
 
-COUNTERS_EVERY = 1.0
-"""Seconds between two reports of the counters, at least."""
 WAIT_FOR_EXIT = 1.0
 """Seconds a drained process waits to be told to exit."""
 QUICK_WAIT = 0.4
 """The same after SIGTERM."""
 ORPHAN_WAIT = 0.35
 """Seconds an orphan serves on for the answers to its BYEs; the nursery kills it at 0.7 s."""
-_ERRORS_EVERY = 0.2
-"""Seconds between two tracebacks in the log, at least."""
-_REPLIES = 256
-"""Commands whose reply is remembered, in case they come again."""
 
 _END_OF_REFUSED: dict[str, EndCause] = {
     "unresolved": "unresolved",
@@ -118,12 +98,6 @@ _END_OF_REFUSED: dict[str, EndCause] = {
 }
 """How a call ends that the peer of another one wanted, and that was refused here."""
 
-_USER = "-_.!~*'()&=+$,;?/"
-"""What the user part of a URI has beside letters and digits without an escape (RFC 3261 §25.1)."""
-_CSEQ = re.compile(rb"^CSeq[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_CALL_ID = re.compile(rb"^(?:Call-ID|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_TRACE_HEAD = 8192
-_TRACE_TEXT = 200
 
 Command: TypeAlias = PlaceCall | CallCommand | PhoneCommand
 
@@ -176,36 +150,6 @@ class _Resolving:
     """The call whose peer asked for it; then nobody waits for the command."""
 
 
-def stack_config(welcome: Welcome) -> StackConfig:
-    """What the stack needs to know of the phone."""
-    spec = welcome.spec
-    register = spec.register
-    registrar = credentials = None
-    if register is not None:
-        user = register.username or spec.number
-        aor = f"sip:{quote(user, safe=_USER)}@{bracketed(spec.domain)}"
-        registrar = Registrar(server=register.server, aor=aor, expires=int(register.expires))
-        if register.password:
-            credentials = Credentials(register.auth_username or user, register.password)
-    return StackConfig(
-        user=spec.number,
-        host=welcome.host,
-        port=welcome.port,
-        transport=spec.transport,
-        display_name=spec.display_name,
-        match_user=spec.match_user,
-        max_calls=spec.call_limit,
-        ring_timeout=spec.ring_timeout,
-        domain=spec.domain,
-        registrar=registrar,
-        credentials=credentials,
-        proxy=spec.proxy or "",
-        codecs=spec.codecs,
-        dtmf=spec.dtmf,
-        session_expires=None if spec.session_expires is None else int(spec.session_expires),
-    )
-
-
 class Phone:
     """One phone from its welcome to its exit.
 
@@ -239,21 +183,27 @@ class Phone:
         self._stack = stack
         self._ports = ports
         self._transmit = transmit
-        self._tell = tell
         self._resolve = resolve
         self._counts = counts
-        self._info_keys = InfoKeys(stack, self._report)
+        self._timers = Timers()
+        self._reporter = Reporter(
+            tell=tell,
+            clock=lambda: self.now,
+            after=self._after,
+            counters=stack.counters,
+            counts=counts,
+        )
+        self._info_keys = InfoKeys(stack, self._reporter.report)
         self._audio = Audio(
             wire=rtp,
             load=load,
-            report=self._report,
-            done=lambda id: self._reply(id, Done()),
-            refuse=self._refuse,
+            report=self._reporter.report,
+            done=self._reporter.done,
+            refuse=self._reporter.refuse,
             cname=f"{self._spec.name}@{self._host}",
             wall=wall,
             counts=counts,
         )
-        self._timers = Timers()
         self._calls: dict[str, _Call] = {}
         self._resolving: dict[str, _Resolving] = {}
         self._unanswered_byes: list[str] = []
@@ -261,12 +211,8 @@ class Phone:
         self._draining = False
         self._drained = False
         self._orphaned = False
-        self._counters_timer: Timer | None = None
-        self._counted = 0
         self._stack_errors = 0
-        self._next_error_line = 0.0
-        self._replies: OrderedDict[int, WorkerMessage | None] = OrderedDict()
-        self._tell(Ready(), 0)
+        self._reporter.ready()
         if self._spec.register is not None:
             # After Ready: a phone serves first, then registers.
             self._take(self._stack.register(0, now))
@@ -303,7 +249,7 @@ class Phone:
         self.now = now
         self._counts["sip_received"] += 1
         if self._spec.trace:
-            self._trace("in", data, source)
+            self._reporter.trace("in", data, source)
         self._take(self._stack.receive(data, source, now))
         self._settle()
 
@@ -333,13 +279,7 @@ class Phone:
             self._take(self._stack.take_slot(now))
         elif isinstance(body, Welcome):
             self._counts["link_unexpected"] += 1
-        elif message.id in self._replies:
-            # The same command again: it is not run twice, its reply is.
-            known = self._replies[message.id]
-            if known is not None:
-                self._tell(known, message.id)
-        else:
-            self._remember(message.id, None)
+        elif self._reporter.is_new(message.id):
             self._run(message.id, body)
         self._settle()
 
@@ -361,12 +301,13 @@ class Phone:
     def pair_skipped(self, port: int, why: str) -> None:
         """A stranger holds one of our RTP pairs."""
         self._counts["rtp_pairs_skipped"] += 1
-        self._report(RtpPairSkipped(port=port, why=why))
+        self._reporter.report(RtpPairSkipped(port=port, why=why))
 
     def failed(self, what: str, traceback: str, now: float) -> None:
         """Something of ours raised: count it, log it, go on."""
         self._counts["worker_error"] += 1
-        self._log_error(what, traceback, now)
+        self.now = now
+        self._reporter.error(what, traceback)
 
     # Commands
 
@@ -379,16 +320,16 @@ class Phone:
                     self._cancel(id, body.call)
                 case AnswerCall():
                     self._answer(body.call)
-                    self._reply(id, Done())
+                    self._reporter.done(id)
                 case RejectCall():
                     self._take(
                         self._stack.reject(body.call, self.now, code=body.code, reason=body.reason)
                     )
-                    self._reply(id, Done())
+                    self._reporter.done(id)
                 case HangUpCall():
                     if not self._drop_resolving(body.call):
                         self._take(self._stack.hang_up(body.call, self.now))
-                    self._reply(id, Done())
+                    self._reporter.done(id)
                 case HoldCall():
                     self._take(self._stack.hold(body.call, id, self.now))
                 case RetrieveCall():
@@ -406,11 +347,11 @@ class Phone:
                 case SendDtmf() | PlayAudio() | StopAudio() | RecordAudio() | StopRecording():
                     self._run_audio(id, body)
         except StackRefusal as refusal:
-            self._refuse(id, refusal.reason, str(refusal))
+            self._reporter.refuse(id, refusal.reason, str(refusal))
         except Exception as error:
             # A fault of ours: whoever waits for the end of the command is not to wait for ever.
-            if self._replies.get(id) is None:
-                self._refuse(id, "internal_error", f"{type(error).__name__}: {error}")
+            if not self._reporter.is_replied(id):
+                self._reporter.refuse(id, "internal_error", f"{type(error).__name__}: {error}")
             raise
 
     def _run_audio(self, id: int, body: AudioCommand) -> None:
@@ -457,7 +398,7 @@ class Phone:
         if waiting.referred_by:
             self._not_referred(waiting.referred_by, waiting.body.call, refusal)
         else:
-            self._refuse(waiting.command, refusal.reason, str(refusal))
+            self._reporter.refuse(waiting.command, refusal.reason, str(refusal))
 
     def collect(self, deliver: Callable[[], None], now: float) -> None:
         """What a thread was asked for has come, names or files: ``deliver`` it."""
@@ -485,7 +426,7 @@ class Phone:
         if patience is None:
             patience = self._spec.ring_timeout
         call.ring_timer = self._after(patience, lambda: self._give_up(call))
-        self._report(
+        self._reporter.report(
             CallPlaced(
                 call=body.call,
                 target=body.dialled or body.target,
@@ -495,14 +436,14 @@ class Phone:
             )
         )
         if not referred_by:
-            self._reply(id, Done())
+            self._reporter.done(id)
         self._take(outputs)
 
     def _cancel(self, id: int, key: str) -> None:
         """Raises StackRefusal.  The reply waits for the outcome."""
         if self._drop_resolving(key):
             # Nothing was sent: nobody can answer it any more.
-            self._reply(id, Done(result=CancelReport(call=key, outcome="cancelled")))
+            self._reporter.reply(id, Done(result=CancelReport(call=key, outcome="cancelled")))
             return
         call = self._calls.get(key)
         try:
@@ -555,7 +496,7 @@ class Phone:
             output = queue.popleft()
             if isinstance(output, Send):
                 if self._spec.trace:
-                    self._trace("out", output.data, output.destination)
+                    self._reporter.trace("out", output.data, output.destination)
                 self._counts["sip_sent"] += 1
                 if not self._transmit(output.data, output.destination):
                     more = self._stack.unreachable(output.data, output.destination, self.now)
@@ -566,11 +507,13 @@ class Phone:
                 if not over:
                     continue
                 if output.refusal is None:
-                    self._reply(output.command, Done())
+                    self._reporter.done(output.command)
                 else:
-                    self._refuse(output.command, output.refusal.reason, str(output.refusal))
+                    self._reporter.refuse(
+                        output.command, output.refusal.reason, str(output.refusal)
+                    )
             elif isinstance(output, SlotWanted):
-                self._tell(AskToRegister(), 0)
+                self._reporter.ask_to_register()
             elif isinstance(output, CallWanted):
                 self._refer(output)
             elif isinstance(output, MediaPlan):
@@ -591,7 +534,9 @@ class Phone:
         """The peer of a call asks us to call somebody: do so, and it is told what comes of it."""
         self._referred += 1
         key = f"t{self._referred}"
-        self._report(Referred(call=wanted.call, new_call=key, target=wanted.target, by=wanted.by))
+        self._reporter.report(
+            Referred(call=wanted.call, new_call=key, target=wanted.target, by=wanted.by)
+        )
         body = PlaceCall(phone=self._spec.name, target=wanted.target, call=key)
         try:
             self._place(0, body, referred_by=wanted.call)
@@ -599,8 +544,8 @@ class Phone:
             self._not_referred(wanted.call, key, refusal)
 
     def _not_referred(self, call: str, key: str, refusal: StackRefusal) -> None:
-        self._log("warning", "not_transferred", call=call, why=str(refusal))
-        self._report(
+        self._reporter.warn("not_transferred", call=call, why=str(refusal))
+        self._reporter.report(
             CallEnded(call=key, cause=_END_OF_REFUSED.get(refusal.reason, "rejected"), by="local")
         )
         with contextlib.suppress(StackRefusal):  # the call in which we were asked is over
@@ -611,7 +556,7 @@ class Phone:
             case IncomingCall():
                 call = _Call(event.call)
                 self._calls[event.call] = call
-                self._report(event)
+                self._reporter.report(event)
                 self._on_incoming(call, event.replaces)
                 return
             case Answered():
@@ -626,7 +571,7 @@ class Phone:
                 return
             case _:
                 pass
-        self._report(event)
+        self._reporter.report(event)
 
     def _on_incoming(self, call: _Call, replaces: str) -> None:
         """What the herd file says; a client may be quicker."""
@@ -651,7 +596,7 @@ class Phone:
         try:
             self._answer(call.key)
         except StackRefusal as refusal:
-            self._log("warning", "not_answered", call=call.key, why=str(refusal))
+            self._reporter.warn("not_answered", call=call.key, why=str(refusal))
             return
         behaviour = self._spec.on_incoming
         after = behaviour.hang_up_after if behaviour is not None else None
@@ -678,12 +623,12 @@ class Phone:
         call = self._calls.get(event.call)
         if call is not None and call.gave_up and not call.cancels:
             return  # nobody asked: what became of the call is its CallEnded
-        self._report(event)
+        self._reporter.report(event)
         if call is not None:
             waiting, call.cancels = call.cancels, []
             report = CancelReport(call=event.call, outcome=event.outcome, code=event.code)
             for id in waiting:
-                self._reply(id, Done(result=report))
+                self._reporter.reply(id, Done(result=report))
 
     def _on_ended(self, event: CallEnded) -> None:
         call = self._calls.pop(event.call, None)
@@ -699,10 +644,10 @@ class Phone:
                 event = msgspec.structs.replace(event, cause="no_media")
             if event.bye_answered is False:
                 self._unanswered_byes.append(event.call)
-        self._report(event)
+        self._reporter.report(event)
         if call is not None:
             for id in call.cancels:
-                self._refuse(id, "already_ended", f"call {event.call}: already ended")
+                self._reporter.refuse(id, "already_ended", f"call {event.call}: already ended")
 
     def _end_audio(self, call: _Call) -> MediaStats | None:
         if call.media is None:
@@ -726,82 +671,23 @@ class Phone:
         errors = self._stack.counters.get("engine_error", 0)
         if errors != self._stack_errors:
             self._stack_errors = errors
-            self._log_error("the SIP engine failed", self._stack.last_error, self.now)
+            self._reporter.error("the SIP engine failed", self._stack.last_error)
         if self._draining and self._stack.is_idle():
             if not self._drained:
                 self._say_drained()
                 self.exit_at = self.now + WAIT_FOR_EXIT
             if self._orphaned:
                 self.exit_now = True
-        if self._counters_timer is None and not self._drained and self._count() != self._counted:
-            self._counters_timer = self._after(COUNTERS_EVERY, self._on_counters_timer)
+        self._reporter.count()
 
     def _say_drained(self) -> None:
         if self._drained:
             return
         self._drained = True
-        _stop(self._counters_timer)
-        self._counters_timer = None
-        self._send_counters()
         left = [call.key for call in self._calls.values() if call.answered]
-        self._tell(Drained(unanswered_byes=(*self._unanswered_byes, *left)), 0)
+        self._reporter.drained((*self._unanswered_byes, *left))
 
-    # Reports
-
-    def _on_counters_timer(self) -> None:
-        self._counters_timer = None
-        self._send_counters()
-
-    def _send_counters(self) -> None:
-        count = self._count()
-        if count != self._counted:
-            self._counted = count
-            self._tell(Counters(values={**self._stack.counters, **self._counts}), 0)
-
-    def _count(self) -> int:
-        """Counters only ever grow: another sum is another value of one of them."""
-        return sum(self._stack.counters.values()) + sum(self._counts.values())
-
-    def _report(self, body: WorkerEvent) -> None:
-        self._tell(Happened(t=self.now, body=body), 0)
-
-    def _reply(self, id: int, reply: Done | Refused) -> None:
-        self._remember(id, reply)
-        self._tell(reply, id)
-
-    def _refuse(self, id: int, reason: str, message: str) -> None:
-        self._reply(id, Refused(reason=reason, message=message))
-
-    def _remember(self, id: int, reply: WorkerMessage | None) -> None:
-        self._replies[id] = reply
-        if len(self._replies) > _REPLIES:
-            self._replies.popitem(last=False)
-
-    def _trace(self, direction: Literal["in", "out"], data: bytes, peer: Hop) -> None:
-        head = data[:_TRACE_HEAD]
-        cseq, call_id = _CSEQ.search(head), _CALL_ID.search(head)
-        self._report(
-            SipTrace(
-                direction=direction,
-                first_line=_readable(head.partition(b"\r\n")[0]),
-                cseq=_readable(cseq[1]) if cseq else "",
-                sip_call_id=_readable(call_id[1]) if call_id else "",
-                peer=peer.address,
-                transport=peer.transport,
-                size=len(data),
-            )
-        )
-
-    def _log(self, level: Literal["warning", "error"], event: str, **fields: str) -> None:
-        self._tell(LogLine(level=level, event=event, fields={**fields}), 0)
-
-    def _log_error(self, what: str, traceback: str, now: float) -> None:
-        # A stranger's datagrams may provoke it a thousand times a second.
-        if now < self._next_error_line:
-            self._counts["error_lines_dropped"] += 1
-            return
-        self._next_error_line = now + _ERRORS_EVERY
-        self._log("error", what, traceback=traceback)
+    # Timers
 
     def _after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         return self._timers.start(self.now + seconds, callback)
@@ -810,9 +696,3 @@ class Phone:
 def _stop(timer: Timer | None) -> None:
     if timer is not None:
         timer.cancel()
-
-
-def _readable(text: bytes) -> str:
-    """Bytes off the wire as one short printable line."""
-    decoded = text[:_TRACE_TEXT].decode("utf-8", "replace").strip()
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in decoded)

@@ -19,8 +19,9 @@ from sipherd.protocol.messages import (
     Welcome,
 )
 from sipherd.protocol.spec import PhoneSpec
+from sipherd.worker.config import stack_config
 from sipherd.worker.media.loader import Loaded
-from sipherd.worker.phone import Phone, stack_config
+from sipherd.worker.phone import Phone
 from sipherd.worker.resolve import Resolved
 from sipherd.worker.rtp_ports import NoRtpPort, RtpLease
 from sipherd.worker.rtp_sockets import Datagram
