@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -21,10 +21,8 @@ from ..protocol.events import (
     CallEnded,
     CallPlaced,
     CancelResolved,
-    EndCause,
     IncomingCall,
     MediaStats,
-    Referred,
     RtpPairSkipped,
     TurnedAway,
 )
@@ -57,6 +55,7 @@ from ..protocol.messages import (
     WorkerMessage,
 )
 from .audio import Audio, AudioCommand, Wire
+from .dialling import Dialling, Wanted
 from .info_keys import InfoKeys
 from .media.loader import Loaded
 from .reporter import Reporter
@@ -64,7 +63,6 @@ from .resolve import Resolved
 from .rtp_ports import NoRtpPort, RtpLease
 from .rtp_sockets import Datagram
 from .sip.timers import Timer, Timers
-from .sip.uri import is_numeric
 from .stack import (
     CallEvent,
     CallWanted,
@@ -78,7 +76,6 @@ from .stack import (
     SlotWanted,
     Stack,
     StackRefusal,
-    Target,
 )
 
 __all__ = ["Phone", "PhoneStack", "Ports"]
@@ -89,15 +86,6 @@ QUICK_WAIT = 0.4
 """The same after SIGTERM."""
 ORPHAN_WAIT = 0.35
 """Seconds an orphan serves on for the answers to its BYEs; the nursery kills it at 0.7 s."""
-
-_END_OF_REFUSED: dict[str, EndCause] = {
-    "unresolved": "unresolved",
-    "no_media": "no_media",
-    "cancelled": "cancelled",
-    "draining": "stopped",
-}
-"""How a call ends that the peer of another one wanted, and that was refused here."""
-
 
 Command: TypeAlias = PlaceCall | CallCommand | PhoneCommand
 
@@ -139,17 +127,6 @@ class _Call:
     """CancelCall commands that wait for the outcome."""
 
 
-@dataclass(slots=True)
-class _Resolving:
-    """A PlaceCall whose host name is being looked up."""
-
-    command: int
-    body: PlaceCall
-    target: Target
-    referred_by: str
-    """The call whose peer asked for it; then nobody waits for the command."""
-
-
 class Phone:
     """One phone from its welcome to its exit.
 
@@ -183,7 +160,6 @@ class Phone:
         self._stack = stack
         self._ports = ports
         self._transmit = transmit
-        self._resolve = resolve
         self._counts = counts
         self._timers = Timers()
         self._reporter = Reporter(
@@ -192,6 +168,15 @@ class Phone:
             after=self._after,
             counters=stack.counters,
             counts=counts,
+        )
+        self._dialling = Dialling(
+            phone=self._spec.name,
+            stack=stack,
+            reporter=self._reporter,
+            resolve=resolve,
+            invite=self._invite,
+            take=self._take,
+            clock=lambda: self.now,
         )
         self._info_keys = InfoKeys(stack, self._reporter.report)
         self._audio = Audio(
@@ -205,9 +190,7 @@ class Phone:
             counts=counts,
         )
         self._calls: dict[str, _Call] = {}
-        self._resolving: dict[str, _Resolving] = {}
         self._unanswered_byes: list[str] = []
-        self._referred = 0
         self._draining = False
         self._drained = False
         self._orphaned = False
@@ -315,7 +298,9 @@ class Phone:
         try:
             match body:
                 case PlaceCall():
-                    self._place(id, body)
+                    if body.call in self._calls or body.call in self._dialling:
+                        raise StackRefusal("duplicate_call", f"there is a call {body.call} already")
+                    self._dialling.place(id, body)
                 case CancelCall():
                     self._cancel(id, body.call)
                 case AnswerCall():
@@ -327,7 +312,7 @@ class Phone:
                     )
                     self._reporter.done(id)
                 case HangUpCall():
-                    if not self._drop_resolving(body.call):
+                    if not self._dialling.drop(body.call):
                         self._take(self._stack.hang_up(body.call, self.now))
                     self._reporter.done(id)
                 case HoldCall():
@@ -362,54 +347,15 @@ class Phone:
             raise StackRefusal("no_media", f"phone {self._spec.name} has media: none")
         self._audio.run(id, body, self.now)
 
-    def _place(self, id: int, body: PlaceCall, referred_by: str = "") -> None:
-        """Raises StackRefusal."""
-        if self._draining:
-            raise StackRefusal("draining", "the phone is being stopped")
-        if body.call in self._calls or body.call in self._resolving:
-            raise StackRefusal("duplicate_call", f"there is a call {body.call} already")
-        target = self._stack.read_target(body.target, direct=body.direct)
-        if is_numeric(target.hop.host):
-            self._invite(id, body, target, target.hop.address, referred_by)
-            return
-        # Known before the INVITE is sent, so that the command is refused and no call ends.
-        waiting = _Resolving(id, body, target, referred_by)
-        self._resolving[body.call] = waiting
-        self._resolve(target.hop, lambda found, why: self._resolved(waiting, found, why))
-
-    def _resolved(self, waiting: _Resolving, found: Sequence[Address], why: str) -> None:
-        call = waiting.body.call
-        if self._resolving.get(call) is not waiting:
-            return  # hung up meanwhile
-        del self._resolving[call]
-        try:
-            if not found:
-                name = waiting.target.hop.host
-                why = f'host "{name}" does not resolve: {why or "unknown"}'
-                raise StackRefusal("unresolved", why)
-            self._invite(
-                waiting.command, waiting.body, waiting.target, found[0], waiting.referred_by
-            )
-        except StackRefusal as refusal:
-            self._not_placed(waiting, refusal)
-
-    def _not_placed(self, waiting: _Resolving, refusal: StackRefusal) -> None:
-        """Tell whoever wanted the call: a client, or the peer of another call."""
-        if waiting.referred_by:
-            self._not_referred(waiting.referred_by, waiting.body.call, refusal)
-        else:
-            self._reporter.refuse(waiting.command, refusal.reason, str(refusal))
-
     def collect(self, deliver: Callable[[], None], now: float) -> None:
         """What a thread was asked for has come, names or files: ``deliver`` it."""
         self.now = now
         deliver()
         self._settle()
 
-    def _invite(
-        self, id: int, body: PlaceCall, target: Target, next_hop: Address, referred_by: str
-    ) -> None:
+    def _invite(self, wanted: Wanted, next_hop: Address) -> None:
         """Raises StackRefusal, and then nothing has happened."""
+        body, target, referred_by = wanted.body, wanted.target, wanted.referred_by
         try:
             lease = self._ports.lease()
         except NoRtpPort as error:
@@ -436,12 +382,12 @@ class Phone:
             )
         )
         if not referred_by:
-            self._reporter.done(id)
+            self._reporter.done(wanted.command)
         self._take(outputs)
 
     def _cancel(self, id: int, key: str) -> None:
         """Raises StackRefusal.  The reply waits for the outcome."""
-        if self._drop_resolving(key):
+        if self._dialling.drop(key):
             # Nothing was sent: nobody can answer it any more.
             self._reporter.reply(id, Done(result=CancelReport(call=key, outcome="cancelled")))
             return
@@ -457,15 +403,6 @@ class Phone:
         _stop(call.ring_timer)
         call.cancels.append(id)
         self._take(outputs)
-
-    def _drop_resolving(self, key: str) -> bool:
-        """Give up a call that waits for the address of its target."""
-        waiting = self._resolving.pop(key, None)
-        if waiting is None:
-            return False
-        why = f"call {key} was ended before its target was resolved"
-        self._not_placed(waiting, StackRefusal("cancelled", why))
-        return True
 
     def _answer(self, key: str) -> None:
         """Answer with a port of ours; without one, refuse the caller.  Raises StackRefusal."""
@@ -515,7 +452,7 @@ class Phone:
             elif isinstance(output, SlotWanted):
                 self._reporter.ask_to_register()
             elif isinstance(output, CallWanted):
-                self._refer(output)
+                self._dialling.refer(output)
             elif isinstance(output, MediaPlan):
                 self._follow(output)
             else:
@@ -529,27 +466,6 @@ class Phone:
             return
         if self._spec.media == "audio":
             self._audio.follow(plan, call.lease, self.now, answered=call.answered)
-
-    def _refer(self, wanted: CallWanted) -> None:
-        """The peer of a call asks us to call somebody: do so, and it is told what comes of it."""
-        self._referred += 1
-        key = f"t{self._referred}"
-        self._reporter.report(
-            Referred(call=wanted.call, new_call=key, target=wanted.target, by=wanted.by)
-        )
-        body = PlaceCall(phone=self._spec.name, target=wanted.target, call=key)
-        try:
-            self._place(0, body, referred_by=wanted.call)
-        except StackRefusal as refusal:
-            self._not_referred(wanted.call, key, refusal)
-
-    def _not_referred(self, call: str, key: str, refusal: StackRefusal) -> None:
-        self._reporter.warn("not_transferred", call=call, why=str(refusal))
-        self._reporter.report(
-            CallEnded(call=key, cause=_END_OF_REFUSED.get(refusal.reason, "rejected"), by="local")
-        )
-        with contextlib.suppress(StackRefusal):  # the call in which we were asked is over
-            self._take(self._stack.refer_failed(call, 503, self.now))
 
     def _happened(self, event: CallEvent | RegistrationEvent | TurnedAway) -> None:
         match event:
@@ -659,9 +575,7 @@ class Phone:
     def _drain(self) -> None:
         if not self._draining:
             self._draining = True
-            for key in list(self._resolving):
-                waiting = self._resolving.pop(key)
-                self._not_placed(waiting, StackRefusal("draining", "the phone is being stopped"))
+            self._dialling.close()
             # BYEs that went unanswered before belong to calls long over.
             self._unanswered_byes.clear()
         self._take(self._stack.drain(self.now))
