@@ -1,6 +1,6 @@
 """Run baresip as one party of a call: the second witness, an ordinary user agent of its own make.
 
-It answers by itself, sends a tone, writes what it hears to a file, and is driven over its
+It answers by itself, sends a tone, writes what it hears to files, and is driven over its
 control socket (module ctrl_tcp: JSON in netstrings), which also reports what happens.
 """
 
@@ -27,13 +27,14 @@ sip_listen {host}:{port}
 module_path {modules}
 module g711.so
 module aufile.so
+module sndfile.so
 module_app account.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen {host}:{control}
 audio_source aufile,{folder}/said.wav
-audio_player aufile,{folder}/heard.wav
-audio_alert aufile,{folder}/alert.wav
+snd_path {folder}
+statmode_default off
 ausrc_srate 8000
 auplay_srate 8000
 ausrc_channels 1
@@ -96,6 +97,7 @@ class Baresip:
         (folder / "accounts").write_text(f"<{aor}>{account};answermode={mode}\n")
         (folder / "contacts").touch()
         _write_tone(folder / "said.wav")
+        self._folder = folder
         self._log = folder / "baresip.log"
         family = "-6" if self._family == socket.AF_INET6 else "-4"
         with self._log.open("wb") as log:
@@ -136,6 +138,10 @@ class Baresip:
 
     def dial(self, uri: str) -> None:
         self._command("dial", uri)
+
+    def heard(self) -> list[Path]:
+        """A recording of what it heard in each call, oldest first; whole when the call is over."""
+        return sorted(self._folder.glob("dump-*-dec.wav"))
 
     def ask_options(self, uri: str) -> None:
         """Send OPTIONS; the answer appears in its log."""
