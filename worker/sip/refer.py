@@ -159,7 +159,7 @@ class Refers:
         self._registry.respond(transaction, 202, extra=extra)
         self.referral = Referral(self, self._leg, event, by, silent=silent)
         self.referral.tell(100)
-        self._ctx.emit(CallWanted(call=self._leg.key, target=target, by=readable(by)))
+        self._ctx.emit(CallWanted(call=self._leg.key, target=readable(target), by=readable(by)))
 
     def failed(self, code: int) -> None:
         """The call that the peer asked for can't be placed.  Raises StackRefusal."""
