@@ -10,12 +10,24 @@ import re
 import socket
 from dataclasses import dataclass, field, replace
 
-__all__ = ["Callee", "Caller", "Received", "Silence"]
+__all__ = ["Callee", "Caller", "Received", "Silence", "described"]
 
 _serial = itertools.count(1)
 
 OFFER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
 OFFER += "m=audio 40000 RTP/AVP 0\r\n"
+
+
+def described(direction: str, version: int = 1) -> str:
+    """A session description with this direction, and this version in ``o=``."""
+    return OFFER.replace("o=- 1 1", f"o=- 1 {version}") + f"a={direction}\r\n"
+
+
+def spoiled(body: str, part: str) -> str:
+    """The description with its direction or version wrong."""
+    if part == "version":
+        return re.sub(r"o=- 1 \d+", "o=- 1 9", body)
+    return re.sub(r"a=(send|recv)\w+", "a=inactive", body) if part == "direction" else body
 
 
 class Silence(Exception):
@@ -34,6 +46,8 @@ class Request:
     cseq: int
     routes: tuple[str, ...] = ()
     body: str = ""
+    extra: tuple[str, ...] = ()
+    content_type: str = "application/sdp"
 
 
 @dataclass(frozen=True)
@@ -90,9 +104,16 @@ class _Party:
         self._socket.sendto(text.encode(), destination)
 
     def respond(
-        self, request: Received, code: int, *, answer: bool = False, extra: tuple[str, ...] = ()
+        self,
+        request: Received,
+        code: int,
+        *,
+        answer: bool = False,
+        extra: tuple[str, ...] = (),
+        body: str = "",
+        known_as: str = "",
     ) -> None:
-        where = f"{code}"
+        where = known_as or f"{code}"
         via, sender, to = (request.all(header)[0] for header in ("Via", "From", "To"))
         cseq = request.all("CSeq")[0]
         if self._is_faulty(where, "branch"):
@@ -103,7 +124,10 @@ class _Party:
             cseq = f"9{cseq}"
         if ";tag=" not in to and not self._is_faulty(where, "no_to_tag"):
             to += f";tag={'other' if self._is_faulty(where, 'to_tag') else self._tag}"
-        body = OFFER if answer and not self._is_faulty(where, "body") else ""
+        if not body and answer and not self._is_faulty(where, "body"):
+            body = OFFER
+        if self.fault is not None and self.fault[0] == where:
+            body = spoiled(body, self.fault[1])
         lines = [
             f"SIP/2.0 {code} Whatever",
             f"Via: {via}",
@@ -156,7 +180,8 @@ class Caller(_Party):
     def _branch(self) -> str:
         return f"z9hG4bK{self.serial}x{next(self._branches)}"
 
-    def invite(self) -> None:
+    def invite(self, *extra: str, body: str = OFFER) -> None:
+        self._invite = replace(self._invite, extra=extra, body=body)
         self._request(self._invite)
 
     def leg(self, response: Received) -> _Leg:
@@ -182,9 +207,42 @@ class Caller(_Party):
             cseq=cseq,
             routes=leg.routes,
             body="",
+            extra=(),
         )
         self._request(request)
         self._last = request
+
+    def request(
+        self,
+        leg: _Leg,
+        method: str,
+        *extra: str,
+        body: str = "",
+        content_type: str = "application/sdp",
+        known_as: str = "",
+    ) -> Request:
+        """Any request within a dialog but ACK; a fault names a header to leave out."""
+        self._cseq += 1
+        request = replace(
+            self._invite,
+            method=method,
+            uri=leg.target,
+            branch=self._branch(),
+            to_tag=leg.tag,
+            cseq=self._cseq,
+            routes=leg.routes,
+            body=body,
+            extra=extra,
+            content_type=content_type,
+        )
+        self._request(request, known_as)
+        return request
+
+    def ack(self, leg: _Leg, request: Request, *, known_as: str, refused: bool = False) -> None:
+        """The ACK to the final response to a re-INVITE."""
+        branch = request.branch if refused else self._branch()
+        ack = replace(request, method="ACK", branch=branch, body="", extra=())
+        self._request(ack, known_as)
 
     def repeat(self) -> None:
         """The last request within a dialog again, a copy of it.
@@ -195,10 +253,10 @@ class Caller(_Party):
 
     def ack_rejection(self, response: Received) -> None:
         tag = response.find(r"^To:.*;tag=([^;\s]+)")
-        self._request(replace(self._invite, method="ACK", to_tag=tag, body=""))
+        self._request(replace(self._invite, method="ACK", to_tag=tag, body="", extra=()))
 
     def cancel(self) -> None:
-        self._request(replace(self._invite, method="CANCEL", body=""))
+        self._request(replace(self._invite, method="CANCEL", body="", extra=()))
 
     def _request(self, request: Request, known_as: str = "") -> None:
         if self.fault is not None and self.fault[0] == (known_as or request.method):
@@ -213,11 +271,14 @@ class Caller(_Party):
             f"Call-ID: {self._call_id}",
             f"CSeq: {request.cseq} {request.method}",
             f"Contact: <sip:caller@{self.address}:{self.port}>",
-            *(["Content-Type: application/sdp"] if request.body else []),
+            *request.extra,
+            *([f"Content-Type: {request.content_type}"] if request.body else []),
             f"Content-Length: {len(request.body)}",
             "",
             request.body,
         ]
+        if self.fault is not None and self.fault[0] == (known_as or request.method):
+            lines = [line for line in lines if not line.startswith(f"{self.fault[1]}:")]
         self.send("\r\n".join(lines), self._destination)
 
     def _spoiled(self, request: Request, part: str) -> Request:
@@ -229,11 +290,15 @@ class Caller(_Party):
             ),
             "from_tag": "other",
             "to_tag": "other",
-            "cseq": self._invite.cseq if request.method == "BYE" else request.cseq + 1,
+            # Too low, where it must grow; another one, where it must be the same.
+            "cseq": request.cseq + 1 if request.method == "ACK" else self._invite.cseq,
+            "direction": spoiled(request.body, "direction"),
+            "version": spoiled(request.body, "version"),
             "routes": tuple(reversed(request.routes)),
         }
         # What is in no header, such as a message too few, the party itself does wrong.
-        return replace(request, **{part: wrong[part]}) if part in wrong else request  # type: ignore[arg-type]
+        name = "body" if part in ("direction", "version") else part
+        return replace(request, **{name: wrong[part]}) if part in wrong else request  # type: ignore[arg-type]
 
 
 class Callee(_Party):
@@ -241,28 +306,47 @@ class Callee(_Party):
 
     def __init__(self, address: str, fault: tuple[str, str] | None = None) -> None:
         super().__init__(address, fault)
-        self._bye_branch = f"z9hG4bK{self.serial}bye"
+        self._numbers = itertools.count(1)
+        self.invite: Received
+        """The INVITE of the call that was answered."""
 
     def bye(self, invite: Received) -> None:
+        self.request(invite, "BYE")
+
+    def request(
+        self,
+        invite: Received,
+        method: str,
+        *extra: str,
+        body: str = "",
+        content_type: str = "application/sdp",
+        known_as: str = "",
+    ) -> None:
+        """A request within the dialog of that INVITE; a fault names a header to leave out."""
+        where = known_as or method
+        number = next(self._numbers)
         uri = invite.find(r"^Contact: *<([^>]+)>")
         own = self._tag
         caller = invite.all("From")[0]
-        if self._is_faulty("BYE", "uri"):
+        if self._is_faulty(where, "uri"):
             uri = "sip:wrong@127.0.0.1"
-        if self._is_faulty("BYE", "from_tag"):
+        if self._is_faulty(where, "from_tag"):
             own = "other"
-        if self._is_faulty("BYE", "to_tag"):
+        if self._is_faulty(where, "to_tag"):
             caller += "x"
         lines = [
-            f"BYE {uri} SIP/2.0",
-            f"Via: SIP/2.0/UDP {self.address}:{self.port};branch={self._bye_branch}",
+            f"{method} {uri} SIP/2.0",
+            f"Via: SIP/2.0/UDP {self.address}:{self.port};branch=z9hG4bK{self.serial}x{number}",
             "Max-Forwards: 70",
             f"From: {invite.all('To')[0]};tag={own}",
             f"To: {caller}",
             f"Call-ID: {invite.all('Call-ID')[0]}",
-            "CSeq: 1 BYE",
-            "Content-Length: 0",
-            "",
-            "",
+            f"CSeq: {number} {method}",
+            f"Contact: <sip:callee@{self.address}:{self.port}>",
+            *extra,
+            *([f"Content-Type: {content_type}"] if body else []),
         ]
+        if self.fault is not None and self.fault[0] == where:
+            lines = [line for line in lines if not line.startswith(f"{self.fault[1]}:")]
+        lines += [f"Content-Length: {len(body)}", "", body]
         self.send("\r\n".join(lines), invite.source)

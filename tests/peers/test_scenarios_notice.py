@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from peers.baresip import Baresip
-from peers.scripted import Callee, Caller, Silence
+from peers.scripted import Callee, Caller, Silence, described
 from peers.sipp import SCENARIOS, Sipp, loopback_address, wait_for
 
 Fault = tuple[str, str]
@@ -132,6 +132,87 @@ def says_too_much(caller: Caller) -> None:
     caller.ack_rejection(caller.receive("200", "481"))
 
 
+def acknowledges_the_ringing(caller: Caller) -> None:
+    caller.invite("Supported: 100rel")
+    leg = caller.leg(caller.receive("183"))
+    caller.request(leg, "PRACK", "RAck: 4711 7 INVITE")
+    caller.receive("200")
+    caller.receive("200")
+    caller.ack_2xx(leg)
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def holds_and_retrieves(caller: Caller) -> None:
+    caller.invite(body=described("sendrecv"))
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    for version, (name, direction) in enumerate([("hold", "sendonly"), ("back", "sendrecv")], 2):
+        invite = caller.request(leg, "INVITE", body=described(direction, version), known_as=name)
+        caller.receive("200")
+        caller.ack(leg, invite, known_as=f"{name} ack")
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def crosses_the_reinvite(caller: Caller) -> None:
+    caller.invite()
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    first = caller.request(leg, "INVITE", body=described("sendonly", 2), known_as="first")
+    code = 200 if caller.fault == ("491", "code") else 491
+    caller.respond(caller.receive("INVITE"), code)
+    caller.receive("491")
+    caller.ack(leg, first, known_as="refused ack", refused=True)
+    second = caller.request(leg, "INVITE", body=described("sendonly", 2), known_as="second")
+    caller.receive("200")
+    caller.ack(leg, second, known_as="second ack")
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def refreshes(caller: Caller) -> None:
+    caller.invite("Supported: timer")
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    offer = described("sendrecv") if caller.fault == ("UPDATE", "offer") else ""
+    caller.request(leg, "UPDATE", "Session-Expires: 10;refresher=uac", body=offer)
+    caller.receive("200")
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def refers_to(target: str) -> Callable[[Caller], None]:
+    def play(caller: Caller) -> None:
+        caller.invite()
+        leg = caller.leg(caller.receive("200"))
+        caller.ack_2xx(leg)
+        wrong = caller.fault == ("REFER", "target")
+        uri = "sip:dave@127.0.0.1:5999" if wrong else target
+        caller.request(leg, "REFER", f"Refer-To: <{uri}>", "Referred-By: <sip:caller@127.0.0.1>")
+        caller.receive("202")
+        for _ in range(2):
+            caller.respond(caller.receive("NOTIFY"), 200)
+        caller.bye(leg)
+        caller.receive("200")
+
+    return play
+
+
+def presses_two_keys(caller: Caller) -> None:
+    caller.invite()
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    keys = "#1" if caller.fault == ("INFO", "order") else "1#"
+    for key, name in zip(keys, ("INFO", "second"), strict=True):
+        body = f"Signal={key}\r\nDuration=160\r\n"
+        caller.request(leg, "INFO", body=body, content_type="application/dtmf-relay", known_as=name)
+        caller.receive("200")
+    caller.bye(leg)
+    caller.receive("200")
+
+
+CAROL = "sip:carol@127.0.0.1:5999"
 IN_DIALOG = "uri branch from_tag to_tag cseq"
 CALLERS: dict[str, tuple[Callable[[Caller], None], list[Fault | None]]] = {
     "callee_answers": (calls, faults(INVITE="to_tag", ACK=IN_DIALOG, BYE=IN_DIALOG)),
@@ -155,6 +236,41 @@ CALLERS: dict[str, tuple[Callable[[Caller], None], list[Fault | None]]] = {
     "callee_silent": (says_too_much, [("CANCEL", "early")]),
     "callee_no_final_after_cancel": (says_too_much, [("ACK", "sent")]),
     "callee_481_to_cancel": (says_too_much, [("ACK", "sent")]),
+    "callee_rings_reliably": (
+        acknowledges_the_ringing,
+        faults(INVITE="Supported", PRACK=f"{IN_DIALOG} RAck", ACK="cseq to_tag", BYE="cseq"),
+    ),
+    "callee_is_held": (
+        holds_and_retrieves,
+        faults(
+            hold=f"{IN_DIALOG} direction version",
+            hold_ack="cseq to_tag",
+            back="direction version cseq",
+            back_ack="cseq",
+        ),
+    ),
+    "callee_glares": (
+        crosses_the_reinvite,
+        faults(
+            first="direction to_tag", _491="code", refused_ack="branch cseq", second="direction"
+        ),
+    ),
+    "callee_wants_refresh": (
+        refreshes,
+        faults(INVITE="Supported", UPDATE=f"{IN_DIALOG} Session-Expires offer"),
+    ),
+    "callee_is_referred": (
+        refers_to(CAROL),
+        faults(REFER=f"{IN_DIALOG} Refer-To Referred-By Contact target"),
+    ),
+    "callee_is_referred_to_a_call": (
+        refers_to(f"{CAROL}?Replaces=1%40h%3Bto-tag%3Da%3Bfrom-tag%3Db"),
+        faults(REFER="to_tag target"),
+    ),
+    "callee_gets_keys": (
+        presses_two_keys,
+        faults(INFO=f"{IN_DIALOG} Content-Type order", second="cseq"),
+    ),
     "callee_forks": (ends_the_other_branch, faults(ACK="leg", BYE="leg")),
 }
 
@@ -234,6 +350,70 @@ def responds_to(method: str, code: int) -> Callable[[Callee], None]:
     return play
 
 
+def rings_reliably(callee: Callee) -> None:
+    invite = callee.receive("INVITE")
+    callee.respond(invite, 180, extra=("Require: 100rel", "RSeq: 5"))
+    callee.respond(callee.receive("PRACK"), 200, known_as="200 to PRACK")
+    callee.respond(invite, 200, answer=True)
+    callee.receive("ACK")
+    callee.respond(callee.receive("BYE"), 200)
+
+
+def takes(callee: Callee) -> Callee:
+    """Answers the call."""
+    callee.invite = callee.receive("INVITE")
+    callee.respond(callee.invite, 180)
+    callee.respond(callee.invite, 200, answer=True)
+    callee.receive("ACK")
+    return callee
+
+
+def follows_updates(callee: Callee) -> None:
+    takes(callee)
+    answer = described("recvonly", 2)
+    callee.respond(callee.receive("UPDATE"), 200, body=answer, known_as="held")
+    late = answer if callee.fault == ("same", "offer") else ""
+    callee.respond(callee.receive("UPDATE"), 200, body=late, known_as="same")
+    callee.respond(callee.receive("BYE"), 200)
+
+
+def is_transferred(callee: Callee) -> None:
+    takes(callee)
+    callee.respond(callee.receive("REFER"), 202)
+    news = [("active;expires=60", "100 Trying"), ("active;expires=60", "180 Ringing")]
+    code = "486 Busy Here" if callee.fault == ("NOTIFY", "result") else "200 OK"
+    for state, status in [*news, ("terminated;reason=noresource", code)]:
+        callee.request(
+            callee.invite,
+            "NOTIFY",
+            "Event: refer",
+            f"Subscription-State: {state}",
+            body=f"SIP/2.0 {status}\r\n",
+            content_type="message/sipfrag",
+        )
+        callee.receive("200")
+    callee.respond(callee.receive("BYE"), 200)
+
+
+def hears_keys(callee: Callee) -> None:
+    takes(callee)
+    for code in (200, 200, 415):
+        callee.respond(callee.receive("INFO"), code, known_as=f"{code} to INFO")
+    callee.respond(callee.receive("BYE"), 200)
+
+
+def is_replaced(callee: Callee) -> None:
+    takes(callee)
+    second = callee.receive("INVITE")
+    if callee.fault == ("180", "sent"):
+        callee.respond(second, 180)
+    callee.respond(second, 200, answer=True, known_as="second")
+    ended = second if callee.fault == ("BYE", "dialog") else callee.invite
+    callee.bye(ended)
+    callee.receive("200")
+    callee.respond(callee.receive("BYE"), 200, known_as="last")
+
+
 ECHOED = "branch from_tag cseq"
 CALLEES: dict[str, tuple[Callable[[Callee], None], list[Fault | None]]] = {
     "caller_calls": (
@@ -255,6 +435,29 @@ CALLEES: dict[str, tuple[Callable[[Callee], None], list[Fault | None]]] = {
     "caller_asks_options": (responds_to("OPTIONS", 200), faults(_200=f"{ECHOED} Allow no_to_tag")),
     "caller_sends_unknown_method": (responds_to("FROBNICATE", 405), faults(_405="Allow branch")),
     "caller_byes_without_dialog": (responds_to("BYE", 481), faults(_481="branch")),
+    "caller_requires_100rel": (
+        rings_reliably,
+        faults(_180="branch Require RSeq", _200_to_PRACK="branch cseq", _200="to_tag"),
+    ),
+    "caller_updates": (
+        follows_updates,
+        faults(held="direction branch cseq contact", same="branch offer"),
+    ),
+    "caller_refers": (
+        is_transferred,
+        faults(
+            _202="branch cseq contact",
+            NOTIFY="from_tag to_tag Event Subscription-State Content-Type result",
+        ),
+    ),
+    "caller_presses_keys": (
+        hears_keys,
+        faults(_200_to_INFO="branch cseq", _415_to_INFO="branch cseq"),
+    ),
+    "caller_replaces": (
+        is_replaced,
+        faults(_180="sent", second="branch contact", BYE="from_tag to_tag dialog", last="branch"),
+    ),
     "caller_cancels_nothing": (responds_to("CANCEL", 481), faults(_481="branch")),
 }
 
@@ -291,7 +494,12 @@ def test_caller_scenario(
 ) -> None:
     callee = Callee(loopback_address(), fault)
     with contextlib.closing(callee):
-        sipp = start_sipp(scenario, target=(callee.address, callee.port), timeout=patience(fault))
+        sipp = start_sipp(
+            scenario,
+            target=(callee.address, callee.port),
+            timeout=patience(fault),
+            options=("-key", "target_uri", CAROL),
+        )
         if fault is None:
             play(callee)
             sipp.passes(25)
