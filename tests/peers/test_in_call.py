@@ -52,3 +52,40 @@ def test_baresip_changes_nothing(up: Up, bob: Baresip) -> None:
     ack = f"ACK sip:alice@{alice.host}:{alice.port} SIP/2.0"
     up.herd.wait_event(kind="sip", direction="in", first_line=ack)
     assert up.herd.events(call=up.call.id) == before
+
+
+@pytest.mark.interop("Hold and retrieve", "baresip")
+def test_baresip_is_held_and_retrieved(up: Up) -> None:
+    up.call.hold()
+    assert up.call.info.held == ("local",)
+    up.call.retrieve()
+    assert up.call.info.held == ()
+
+
+@pytest.mark.interop("Blind transfer", "baresip")
+def test_baresip_is_transferred(start_herd: StartHerd, bob: Baresip) -> None:
+    herd = start_herd([{"name": "alice"}, {"name": "carol", "on_incoming": {"answer_after": 0}}])
+    carol = herd.phone("carol")
+    with Herd.connect(herd.name) as client:
+        call = client["alice"].call(bob.uri)
+        call.wait_answered(timeout=10)
+        bob.wait_event("CALL_ESTABLISHED")
+        call.transfer(f"sip:carol@{carol.host}:{carol.port}")
+        assert call.wait_ended(timeout=10).cause == "transferred"
+        assert herd.wait_event(phone="carol", kind="confirmed")
+    bob.hang_up()
+    herd.wait_event(phone="carol", kind="ended")
+
+
+@pytest.mark.interop("Transferred by the peer", "baresip")
+def test_baresip_transfers(start_herd: StartHerd, bob: Baresip) -> None:
+    herd = start_herd([{"name": "alice"}, {"name": "carol", "on_incoming": {"answer_after": 0}}])
+    carol = herd.phone("carol")
+    with Herd.connect(herd.name) as client:
+        call = client["alice"].call(bob.uri)
+        call.wait_answered(timeout=10)
+        bob.wait_event("CALL_ESTABLISHED")
+        bob.transfer(f"sip:carol@{carol.host}:{carol.port}")
+        assert herd.wait_event(phone="alice", kind="referred")["by"] == bob.uri
+        assert herd.wait_event(phone="carol", kind="confirmed")
+        herd.wait_event(phone="alice", kind="ended", call=call.id)

@@ -51,6 +51,8 @@ def answer(phone: Phone, threads: list[threading.Thread]) -> None:
 # -- hold ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.interop("Hold and retrieve", "phone to phone")
+@pytest.mark.interop("Held and retrieved by the peer", "phone to phone")
 def test_hold_and_retrieve(herd: Herd) -> None:
     call, incoming = connect(herd["alice"], herd["bob"])
     call.hold(timeout=SOON)
@@ -84,6 +86,8 @@ def test_what_rings_can_t_be_held(herd: Herd) -> None:
 # -- transfer ------------------------------------------------------------------------------------
 
 
+@pytest.mark.interop("Blind transfer", "phone to phone")
+@pytest.mark.interop("Transferred by the peer", "phone to phone")
 def test_a_blind_transfer(herd: Herd, answering: list[threading.Thread]) -> None:
     call, incoming = connect(herd["alice"], herd["bob"])
     answer(herd["carol"], answering)
@@ -106,6 +110,8 @@ def test_a_blind_transfer_that_fails_leaves_the_call_up(herd: Herd) -> None:
     call.hang_up()
 
 
+@pytest.mark.interop("Attended transfer", "phone to phone")
+@pytest.mark.interop("Replaces", "phone to phone")
 def test_an_attended_transfer(herd: Herd) -> None:
     first, at_bob = connect(herd["alice"], herd["bob"])
     first.hold(timeout=SOON)
@@ -134,7 +140,13 @@ def test_a_call_can_t_be_joined_with_itself_or_another_phone_s(herd: Herd) -> No
 # -- keys ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["rfc4733", "info"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "rfc4733",
+        pytest.param("info", marks=pytest.mark.interop("Keys as INFO", "phone to phone")),
+    ],
+)
 def test_keys_arrive_as_they_were_pressed(herd: Herd, how: str) -> None:
     call, incoming = connect(herd.add("dora", number="1004", dtmf=how), herd["bob"])
     call.send_dtmf("1122*#ABD", timeout=SOON)
