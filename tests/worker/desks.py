@@ -96,6 +96,8 @@ class Rtp:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.ports: dict[str, int] = {}
+        self.silent = False
+        """What is sent gets lost."""
         desk.wire.rtp.append(self)
 
     def open(self, call: str, lease: RtpLease) -> None:
@@ -113,7 +115,7 @@ class Rtp:
     def _send(self, call: str, data: bytes, destination: Address, offset: int) -> None:
         wire = self.desk.wire
         source = (self.desk.address[0], self.ports[call] + offset)
-        for rtp in wire.rtp:
+        for rtp in () if self.silent else wire.rtp:
             for key, port in rtp.ports.items():
                 if (rtp.desk.address[0], port + offset) == destination:
                     wire.audio.append((rtp.desk, Datagram(key, not offset, data, source)))

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mediawire import ALICE, BOB, Wire, frequency, longest_gap, plan, session
+from mediawire import ALICE, BOB, Wire, plan, session
 
+from mediasound import frequency, longest_gap
 from sipherd.worker.media import rtcp, rtp
 from sipherd.worker.media.outputs import (
     Digit,

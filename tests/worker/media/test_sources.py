@@ -3,8 +3,8 @@
 from array import array
 
 import pytest
-from mediawire import frequency
 
+from mediasound import frequency
 from sipherd.worker.media.codec import FRAME_BYTES, SILENCE
 from sipherd.worker.media.sources import Echo, Samples, Silence, Tone
 

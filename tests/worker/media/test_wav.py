@@ -10,8 +10,8 @@ from array import array
 import numpy
 import pytest
 import soundfile
-from mediawire import frequency
 
+from mediasound import frequency
 from sipherd.worker.media import wav
 from sipherd.worker.media.wav import WavError, WavWriter
 
