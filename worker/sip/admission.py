@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from ..stack import StackConfig
 from . import sdp
 from .bodies import Unsupported, session_description
-from .context import ACCEPT, ALLOW, SUPPORTED
+from .context import ACCEPT, ALLOW, SDP, SUPPORTED
 from .message import Malformed, Message
 from .session_timer import MIN_SE, is_too_short
+from .transactions import COOKIE
 from .uri import SipUri, UriError
 
 __all__ = ["METHODS", "Refusal", "answerable", "check_form", "inspect", "read_offer"]
@@ -64,9 +65,11 @@ def check_form(request: Message) -> None:
         raise Malformed("unreadable Max-Forwards", request)
     if request.uri.lower().startswith(("sip:", "sips:")):
         try:
-            SipUri.parse(request.uri)
+            uri = SipUri.parse(request.uri)
         except UriError as error:
             raise Malformed(f"unreadable request URI: {error}", request) from None
+        if uri.headers:
+            raise Malformed("headers in the request URI", request)  # §19.1.1
     elif ":" not in request.uri or any(char in ' <>"\t' for char in request.uri):
         raise Malformed("unreadable request URI", request)
     if request.method == "INVITE" or (request.method == "UPDATE" and "Contact" in headers):
@@ -77,7 +80,12 @@ def _check_contact(request: Message) -> None:
     """§8.1.1.8: what makes or refreshes a dialog has exactly one Contact, a SIP URI."""
     contact = request.contact
     if contact is None:
-        raise Malformed("INVITE without Contact", request)
+        if request.via.branch.startswith(COOKIE):
+            raise Malformed("INVITE without Contact", request)
+        return  # RFC 2543 did not ask for one
+    written = request.headers.values("Contact")[0]
+    if "<" not in written and "?" in written:
+        raise Malformed("a Contact with headers but without angle brackets", request)  # §20.10
     try:
         SipUri.parse(contact.uri)
     except UriError as error:
@@ -102,12 +110,20 @@ def inspect(request: Message, config: StackConfig) -> Refusal | None:
     if request.method in _OFFERING:
         if is_too_short(request):
             return Refusal(422, (("Min-SE", str(MIN_SE)),))
+        if request.method == "INVITE" and not _accepts_sdp(request):
+            return Refusal(406)
         try:
             session_description(request)
         except Unsupported:
             extra = (("Accept", ACCEPT), ("Accept-Encoding", "identity"))
             return Refusal(415, extra)  # §8.2.3
     return None
+
+
+def _accepts_sdp(invite: Message) -> bool:
+    """Whether the caller will read our description (§20.1); empty says no more than absent."""
+    ranges = {value.partition(";")[0].strip().lower() for value in invite.headers.values("Accept")}
+    return not ranges or not ranges.isdisjoint((SDP, "application/*", "*/*"))
 
 
 def read_offer(request: Message, codecs: tuple[str, ...]) -> sdp.Description | None:

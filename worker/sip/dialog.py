@@ -79,8 +79,6 @@ class Dialog:
     @classmethod
     def as_callee(cls, invite: Message, tag: str, source: Hop) -> Dialog:
         """From an ``invite`` that we answer with ``tag`` (§12.1.1).  Raises Malformed."""
-        if invite.contact is None:
-            raise Malformed("INVITE without Contact", invite)
         return cls(
             call_id=invite.call_id,
             local=f"{invite.headers['To']};tag={tag}",
@@ -89,7 +87,8 @@ class Dialog:
             remote_tag=invite.from_.tag,
             local_cseq=0,
             remote_cseq=invite.cseq.number,
-            target=_target(invite, ""),
+            # RFC 2543: who gives no Contact is reached where it says that it is from.
+            target=_target(invite, invite.from_.uri),
             routes=tuple(invite.headers.values("Record-Route")),
             peer=source,
         )

@@ -31,6 +31,7 @@ from .message import Message
 from .timers import Timer
 
 __all__ = [
+    "COOKIE",
     "ClientInvite",
     "ClientNonInvite",
     "ClientTransaction",
@@ -42,7 +43,8 @@ __all__ = [
     "Transactions",
 ]
 
-_COOKIE = "z9hG4bK"
+COOKIE = "z9hG4bK"
+"""What a branch begins with that identifies its transaction (§8.1.1.7)."""
 
 ServerKey: TypeAlias = tuple[str, ...]
 Origin: TypeAlias = tuple[str, str, int, str]
@@ -430,7 +432,7 @@ class Transactions:
         """
         via = request.via
         method = method or request.method
-        if via.branch.startswith(_COOKIE) and via.branch != _COOKIE:
+        if via.branch.startswith(COOKIE) and via.branch != COOKIE:
             return via.branch, via.sent_by, method
         # RFC 2543: no unique branch.  The To tag is left out, for the tag of an ACK is not that
         # of its INVITE; so is the request URI, which adds nothing to the rest.

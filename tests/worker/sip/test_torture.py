@@ -1,9 +1,10 @@
 """Messages after the descriptions of RFC 4475 ("SIP Torture Test Messages")."""
 
 import pytest
-from sipwire import OFFER, Hand, lines, request, sends
+from sipwire import MEDIA, OFFER, Hand, lines, request, sends
 
 from sipherd.worker.sip.message import Via, parse
+from sipherd.worker.stack import Confirmed, IncomingCall
 
 
 def fill(text, body=b""):
@@ -100,12 +101,41 @@ WEIRD_URI = (
          request("OPTIONS").replace(b"OPTIONS sip", b"OPTIONS  sip"), ["400"]),
         ("3.1.2.10 space at the end",
          request("OPTIONS").replace(b" SIP/2.0\r\nVia", b" SIP/2.0  \r\nVia"), ["400"]),
+        ("3.1.2.11 headers in the request URI",
+         request("INVITE", uri="sip:user@h?Route=%3Csip:h%3E", body=OFFER), ["400"]),
+        ("3.1.2.12 a date of another zone",
+         request("OPTIONS", extra=("Date: Fri, 01 Jan 2010 16:00:00 EST",)), ["200"]),
+        ("3.1.2.13 Contact without <>",
+         request("INVITE", body=OFFER, extra=("Contact: sip:user@h?Route=%3Csip:h%3E",)), ["400"]),
+        ("3.1.2.14 spaces within <>",
+         request("OPTIONS").replace(b"To: <sip:a@192.0.2.1>", b'To: "W, T" < sip:t.w@h >'),
+         ["200"]),
+        ("3.1.2.15 a display name that is no token",
+         request("OPTIONS").replace(b"From: <", b"From: Bell, Alexander <"), ["200"]),
+        ("3.1.2.18 method of CSeq, both unknown",
+         request("NEWMETHOD").replace(b"1 NEWMETHOD", b"8 INVITE"), ["400"]),
         ("3.1.2.16 version", request("OPTIONS").replace(b" SIP/2.0\r\nVia", b" SIP/7.0\r\nVia"),
          ["505"]),
         ("3.1.2.17 method of CSeq",
          request("OPTIONS").replace(b"1 OPTIONS", b"1 INVITE"), ["400"]),
         ("3.3.2 unknown scheme", request("OPTIONS", uri="nobodyKnowsThisScheme:x"), ["416"]),
         ("3.3.3 another scheme", request("OPTIONS", uri="soap.beep://192.0.2.103:3002"), ["416"]),
+        ("3.3.4 a scheme in To", request("REGISTER").replace(b"To: <sip:a@192.0.2.1>",
+                                                             b"To: <isbn:2983792873>"), ["405"]),
+        ("3.3.7 authorization",
+         request("REGISTER", extra=("Authorization: NoOneKnowsThisScheme a=here",)), ["405"]),
+        ("3.3.10 two Via in a response", b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.198;branch="
+         b"z9hG4bK1324923\r\nVia: SIP/2.0/UDP 255.255.255.255;branch=z9hG4bK1saber23\r\n"
+         b"Call-ID: bcast.0384840201234ksdfak3j2erwedfsASdf\r\nCSeq: 35 INVITE\r\n"
+         b"From: sip:user@example.com;tag=11141343\r\nTo: sip:user@example.edu;tag=2229\r\n"
+         b"Content-Length: 0\r\n\r\n", []),
+        ("3.3.11 Max-Forwards of 0",
+         request("OPTIONS").replace(b"Max-Forwards: 70", b"Max-Forwards: 0"), ["200"]),
+        ("3.3.12 a parameter in a Contact",
+         request("REGISTER", extra=("Contact: sip:+1@h;user=phone",)), ["405"]),
+        ("3.3.15 an answer that is not acceptable",
+         request("INVITE", body=OFFER,
+                 extra=("Contact: <sip:b@h>", "Accept: text/nobodyKnowsThis")), ["406"]),
         ("3.3.5 extensions", request("OPTIONS", extra=("Require: nothingSupportsThis",)),
          ["420"]),
         ("3.3.6 content type",
@@ -126,6 +156,76 @@ def test_message(name, data, codes):
     assert hand.engine.last_error == ""
     hand.advance(70)
     assert hand.is_empty()
+
+
+def test_a_multipart_message_with_bytes_of_all_kinds():
+    """3.1.1.11."""
+    body = b"--7a9cbec02ceef655\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: binary"
+    body += b"\r\n\r\nHello\r\n--7a9cbec02ceef655\r\nContent-Type: application/octet-stream\r\n\r\n"
+    body += bytes(range(256)) + b"\r\n--7a9cbec02ceef655--"
+    data = request("MESSAGE", body=body, content_type="multipart/mixed;boundary=7a9cbec02ceef655")
+    assert parse(data).content == body
+    assert lines(Hand().receive(data)) == ["200"]
+
+
+def test_an_invite_as_rfc_2543_has_it():
+    """3.4.1: no branch, no From tag, no Max-Forwards, no Contact and no Content-Length."""
+    head = """
+INVITE sip:UserB@example.com SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.2:5062
+From: <sip:+13035551111@192.0.2.2:5062;user=phone>
+To: sip:+16505552222@ss1.example.net;user=phone
+Call-ID: inv2543
+CSeq: 56 INVITE
+Content-Type: application/sdp
+"""
+    hand = Hand()
+    (ringing,) = sends(hand.receive(fill(head, OFFER)))
+    assert ringing.code == 180
+    (ok,) = sends(hand.take(hand.engine.answer("i1", MEDIA, hand.now)))
+    ack = head.replace("INVITE", "ACK").replace(
+        "user=phone\nCall", f"user=phone;tag={ok.to.tag}\nCall"
+    )
+    hand.receive(fill(ack.replace("Content-Type: application/sdp\n", "")))
+    assert hand.reported(Confirmed)
+    (bye,) = sends(hand.engine.hang_up("i1", hand.now))
+    assert bye.uri == "sip:+13035551111@192.0.2.2:5062;user=phone"
+
+
+def test_an_invite_without_contact_is_400():
+    data = request("INVITE", body=OFFER, extra=())
+    assert lines(Hand().receive(data)) == ["400"]
+
+
+@pytest.mark.parametrize(
+    ("name", "uri"),
+    [
+        ("From", "tel:+1-650-555-2222;ext=5"),
+        ("To", "tel:112"),
+        ("From", "sips:b@example.com"),
+        ("From", "sip:b@[2001:db8::10]:5070"),
+        ("To", "urn:service:sos"),
+    ],
+)
+def test_uris_of_all_kinds(name, uri):
+    old = {"From": b"<sip:b@192.0.2.2>", "To": b"<sip:a@192.0.2.1>"}[name]
+    data = request("INVITE", body=OFFER).replace(old, f"<{uri}>".encode())
+    hand = Hand()
+    assert lines(hand.receive(data)) == ["180"]
+    (incoming,) = hand.reported(IncomingCall)
+    assert uri in (incoming.from_uri, incoming.to_uri)
+
+
+def test_a_body_over_the_limit_is_413():
+    data = request("INVITE", body=OFFER + b"a=x\r\n" * 10_000)
+    assert lines(Hand().receive(data)) == ["413"]
+
+
+def test_line_ends_of_lf_alone():
+    data = request("INVITE", body=OFFER).replace(b"\r\n", b"\n")
+    length = len(OFFER.replace(b"\r\n", b"\n"))
+    data = data.replace(f"Content-Length: {len(OFFER)}".encode(), f"l: {length}".encode())
+    assert lines(Hand().receive(data)) == ["180"]
 
 
 @pytest.mark.parametrize(
