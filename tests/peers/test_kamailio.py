@@ -171,6 +171,15 @@ def two(start_herd: StartHerd, kamailio: Kamailio) -> HerdProcess:
     return herd
 
 
+def three(start_herd: StartHerd, kamailio: Kamailio) -> HerdProcess:
+    """1003 answers by itself."""
+    phones = [registering(kamailio, number) for number in ("1001", "1002", "1003")]
+    phones[2]["on_incoming"] = {"answer_after": 0}
+    herd = start_herd(phones)
+    herd.wait_events(3, kind="registered")
+    return herd
+
+
 @pytest.mark.interop("Call out", "Kamailio")
 @pytest.mark.interop("Call in", "Kamailio")
 @pytest.mark.interop("Hanging up", "Kamailio")
@@ -254,6 +263,68 @@ def test_one_of_two_phones_answers(start_kamailio: StartKamailio, start_herd: St
         ended = other.wait_ended(timeout=10)
         assert (ended.cause, ended.by) == ("answered_elsewhere", "remote")
         assert call.hang_up(timeout=10).bye_answered
+
+
+@pytest.mark.interop("Hold and retrieve", "Kamailio")
+@pytest.mark.interop("Held and retrieved by the peer", "Kamailio")
+@pytest.mark.parametrize("challenge_all", [False, True], ids=["", "challenged"])
+def test_hold_along_the_route(
+    start_kamailio: StartKamailio, start_herd: StartHerd, challenge_all: bool
+) -> None:
+    kamailio = start_kamailio(challenge_all=challenge_all)
+    herd = two(start_herd, kamailio)
+    with Herd.connect(herd.name) as client:
+        call, incoming = place(client, kamailio)
+        for holder, other in ((call, incoming), (incoming, call)):
+            holder.hold(timeout=10)
+            other.wait_held(timeout=10)
+            holder.retrieve(timeout=10)
+            other.wait_retrieved(timeout=10)
+        assert call.hang_up(timeout=10).bye_answered
+    for request in kamailio.requests("INVITE")[2:]:
+        assert kamailio.hostport in request.route
+
+
+@pytest.mark.interop("Blind transfer", "Kamailio")
+@pytest.mark.interop("Transferred by the peer", "Kamailio")
+def test_a_blind_transfer_along_the_route(
+    start_kamailio: StartKamailio, start_herd: StartHerd
+) -> None:
+    """1001 has 1002 call 1003: that call is challenged, too."""
+    kamailio = start_kamailio()
+    herd = three(start_herd, kamailio)
+    with Herd.connect(herd.name) as client:
+        call, incoming = place(client, kamailio)
+        call.transfer(uri(kamailio, "1003"), timeout=10)
+        assert call.wait_ended(timeout=10).cause == "transferred"
+        new = incoming.wait_transferred(timeout=10)
+        new.wait_answered(timeout=10)
+        assert new.hang_up(timeout=10).bye_answered
+    (refer,) = kamailio.requests("REFER")
+    assert kamailio.hostport in refer.route
+
+
+@pytest.mark.interop("Attended transfer", "Kamailio")
+@pytest.mark.interop("Replaces", "Kamailio")
+def test_an_attended_transfer_along_the_route(
+    start_kamailio: StartKamailio, start_herd: StartHerd
+) -> None:
+    """1001 asks 1003 first, and joins it with 1002."""
+    kamailio = start_kamailio()
+    herd = three(start_herd, kamailio)
+    with Herd.connect(herd.name) as client:
+        call, incoming = place(client, kamailio)
+        call.hold(timeout=10)
+        consult = client["phone-1001"].call(uri(kamailio, "1003"))
+        consult.wait_answered(timeout=10)
+        call.transfer(consult, timeout=10)
+        for left in (call, consult):
+            left.wait_ended(timeout=10)
+        new = incoming.wait_transferred(timeout=10)
+        new.wait_answered(timeout=10)
+        _, replacing = herd.wait_events(2, kind="incoming", phone="phone-1003")
+        assert replacing["replaces"]
+        assert new.hang_up(timeout=10).bye_answered
 
 
 @pytest.mark.interop("Outbound proxy", "Kamailio")

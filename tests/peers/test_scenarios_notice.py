@@ -296,6 +296,16 @@ def answers_and_hangs_up(callee: Callee) -> None:
     callee.receive("200")
 
 
+def answers_questions(callee: Callee) -> None:
+    invite = callee.receive("INVITE")
+    callee.respond(invite, 180)
+    callee.respond(invite, 200, answer=True)
+    callee.receive("ACK")
+    for method, code in (("INFO", 200), ("MESSAGE", 200), ("OPTIONS", 200), ("NOTIFY", 481)):
+        callee.respond(callee.receive(method), code, extra=("Allow: INVITE, ACK, BYE",))
+    callee.respond(callee.receive("BYE"), 200)
+
+
 NEW_CALL = "taken for a new call"
 
 
@@ -419,6 +429,10 @@ CALLEES: dict[str, tuple[Callable[[Callee], None], list[Fault | None]]] = {
     "caller_calls": (
         answers,
         faults(_180=f"{ECHOED} no_to_tag", _200=f"{ECHOED} no_to_tag to_tag contact body"),
+    ),
+    "caller_asks_in_a_call": (
+        answers_questions,
+        faults(_200="Allow", _481=ECHOED),
     ),
     "caller_offers_late": (answers, faults(_200="to_tag body")),
     "caller_is_hung_up_on": (answers_and_hangs_up, faults(BYE="uri from_tag to_tag")),

@@ -49,6 +49,10 @@ def test_two_hundred_calls_of_sipps_own_uac(start_herd: StartHerd, start_sipp: S
     [
         pytest.param("caller_calls", marks=pytest.mark.interop("Call in", "SIPp")),
         pytest.param("caller_offers_late", marks=pytest.mark.interop("Late offer", "SIPp")),
+        pytest.param(
+            "caller_asks_in_a_call",
+            marks=pytest.mark.interop("INFO, MESSAGE, OPTIONS, NOTIFY answered in a call", "SIPp"),
+        ),
         pytest.param("caller_asks_options", marks=pytest.mark.interop("OPTIONS", "SIPp")),
         "caller_sends_unknown_method",
         "caller_requires_unknown_extension",
@@ -60,7 +64,7 @@ def test_scenario(start_herd: StartHerd, start_sipp: StartSipp, scenario: str) -
     herd = start_herd([ANSWERS])
     sipp = start_sipp(scenario, target=herd.phone("bob").target)
     sipp.passes()
-    if scenario in ("caller_calls", "caller_offers_late"):
+    if scenario in ("caller_calls", "caller_offers_late", "caller_asks_in_a_call"):
         ended = herd.wait_event(phone="bob", kind="ended")
         assert (ended["cause"], ended["by"]) == ("hung_up", "remote")
     else:

@@ -143,7 +143,7 @@ def test_a_call_can_t_be_joined_with_itself_or_another_phone_s(herd: Herd) -> No
 @pytest.mark.parametrize(
     "how",
     [
-        "rfc4733",
+        pytest.param("rfc4733", marks=pytest.mark.interop("Keys as RTP events", "phone to phone")),
         pytest.param("info", marks=pytest.mark.interop("Keys as INFO", "phone to phone")),
     ],
 )
