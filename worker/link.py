@@ -30,6 +30,8 @@ _HIGH_WATER = 1000
 """Messages in ZeroMQ's own queue, each way."""
 _BACKLOG = 4000
 """Messages that wait for a place in that queue: about 1 MB, and two thousand calls' events."""
+# Plain numbers: with audio they are combined hundreds of times a second.
+_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _ROUND = 64
 """Messages taken at a time, so that SIP and timers get their turn."""
 
@@ -79,7 +81,7 @@ class Link:
         """Whether `receive` has something to do; the loop must not sleep then."""
         if self._more:
             return True
-        wanted = zmq.POLLIN | zmq.POLLOUT if self._backlog else zmq.POLLIN
+        wanted = _IN | _OUT if self._backlog else _IN
         return bool(int(self._socket.get(zmq.EVENTS)) & wanted)
 
     def receive(self) -> Iterator[Envelope[SupervisorToWorker]]:

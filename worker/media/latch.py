@@ -7,6 +7,7 @@ call, still sending to this port, is known by its SSRC.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Set
 
 from ..stack import Address
@@ -38,6 +39,9 @@ class Latch:
 
     def announce(self, address: Address | None) -> None:
         """SDP says where the peer is.  Another address than before is another latch."""
+        if address is not None:
+            # As the kernel writes the source of a packet: IPv6 has many spellings.
+            address = str(ipaddress.ip_address(address[0])), address[1]
         if address != self._announced:
             self._announced = address
             self._latched = None

@@ -94,3 +94,11 @@ def test_a_peer_that_makes_up_streams_does_not_fill_the_memory():
     for ssrc in range(10_000):
         it.accepts(SDP, ssrc, 2.0)
     assert len(it.heard) <= 64
+
+
+def test_another_spelling_of_an_ipv6_address_is_the_same_address():
+    it = Latch(frozenset(), 0.0)
+    it.announce(("2001:DB8:0::0009", 6000))
+    assert it.destination == ("2001:db8::9", 6000)
+    assert it.accepts(("2001:db8::9", 6000), 5, 1.0)
+    assert it.is_peer(("2001:db8::9", 6001))

@@ -25,6 +25,7 @@ from sipherd.worker.media.outputs import (
 )
 from sipherd.worker.media.session import MediaSession
 from sipherd.worker.media.sources import Echo, Samples, Tone
+from sipherd.worker.pyvoip import RTPMessage
 
 STRING = "1122334455*#ABCD"
 
@@ -116,6 +117,23 @@ def test_stop_is_silence(wire: Wire) -> None:
     wire.advance(0.1)
     payloads = [rtp.parse(p.data).payload for p in wire.alice.all(SendRtp)]
     assert payloads[-1] == b"\xff" * 160 != payloads[0]
+
+
+def test_every_packet_is_read_by_pyvoips_parser(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    parse = RTPMessage.parse
+
+    def seen(message: RTPMessage, data: bytes) -> None:
+        read.append(data)
+        parse(message, data)
+
+    monkeypatch.setattr(RTPMessage, "parse", seen)
+    wire.connect()
+    wire.advance(0.1)
+    sent = [output.data for output in wire.alice.all(SendRtp)][:5]
+    assert [data for data in read if data[8:12] == b"\0\0\0\1"] == sent
 
 
 # Direction
