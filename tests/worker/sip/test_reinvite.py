@@ -6,6 +6,7 @@ from sipwire import BOB, MEDIA, OFFER, REPEATS, Hand, Net, branch, lines, reply,
 from sipherd.worker.stack import (
     CallEnded,
     CommandEnded,
+    Credentials,
     Held,
     MediaPlan,
     Retrieved,
@@ -270,6 +271,23 @@ def test_a_bye_of_the_peer_ends_what_waits():
     assert hand.reported(CommandEnded)[0].refusal.reason == "already_ended"
     hand.advance(100)
     assert hand.is_empty()
+
+
+def test_a_reinvite_that_is_challenged_goes_out_again_with_credentials():
+    hand = Hand(credentials=Credentials("a", "secret"))
+    hand.up()
+    (invite,) = do(hand, "hold")
+    asks = 'Proxy-Authenticate: Digest realm="x", nonce="n", qop="auth"'
+    ack, again = sends(hand.receive(reply(invite, 407, extra=(asks,))))
+    assert ack.method == "ACK"
+    assert again.cseq.number == invite.cseq.number + 1
+    assert again.content == invite.content
+    (ack,) = sends(hand.receive(reply(again, 200, body=described("recvonly"))))
+    assert ack.cseq.number == again.cseq.number
+    assert ack.headers["Proxy-Authorization"] == again.headers["Proxy-Authorization"]
+    assert hand.reported(CommandEnded) == [CommandEnded(7)]
+    (bye,) = sends(hand.engine.hang_up("i1", hand.now))
+    assert bye.cseq.number == again.cseq.number + 1
 
 
 # Glare

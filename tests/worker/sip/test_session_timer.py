@@ -170,6 +170,36 @@ def test_a_refresh_answered_422_asks_for_more():
     assert again.headers["Min-SE"] == "200"
 
 
+def test_a_call_answered_422_is_placed_again_with_a_longer_interval():
+    hand = Hand(session_expires=100)
+    invite = hand.place()
+    ack, again = sends(hand.receive(reply(invite, 422, extra=("Min-SE: 300",))))
+    assert ack.method == "ACK"
+    assert (again.headers["Session-Expires"], again.headers["Min-SE"]) == ("300", "300")
+    assert (again.call_id, again.from_.tag) == (invite.call_id, invite.from_.tag)
+    assert again.cseq.number == invite.cseq.number + 1
+    assert again.via.branch != invite.via.branch
+    assert again.content == invite.content
+    (ack,) = sends(hand.receive(reply(again, 200, body=OFFER)))
+    assert ack.cseq.number == again.cseq.number
+
+
+@pytest.mark.parametrize("extra", [(), ("Min-SE: 90",), ("Min-SE: nonsense",)])
+def test_a_422_that_asks_for_nothing_more_ends_the_call(extra):
+    hand = Hand(session_expires=100)
+    invite = hand.place()
+    assert lines(hand.receive(reply(invite, 422, extra=extra))) == ["ACK"]
+    assert hand.reported(CallEnded)[0].code == 422
+
+
+def test_a_call_that_is_cancelled_is_not_placed_again():
+    hand = Hand(session_expires=100)
+    invite = hand.place()
+    hand.take(hand.engine.cancel("c1", hand.now))
+    assert lines(hand.receive(reply(invite, 422, extra=("Min-SE: 300",)))) == ["ACK"]
+    assert hand.reported(CallEnded)
+
+
 def test_hanging_up_ends_the_timer():
     hand, _, _ = called("90;refresher=uas", TIMER)
     (bye,) = sends(hand.take(hand.engine.hang_up("i1", hand.now)))
