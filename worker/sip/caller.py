@@ -18,11 +18,12 @@ from enum import Enum
 from ...protocol.events import CancelOutcome, EndCause
 from ..stack import Answered, CancelResolved, Hop, Media, Progress, StackRefusal, Target
 from . import sdp
+from .asks import Bye
 from .authentication import Attempt, credentials_of
 from .bodies import Unsupported, session_description
 from .context import CAPABILITIES
 from .dialog import Dialog
-from .leg import Bye, EndedBy, Ending, Leg, LegState, Registry, cancel_timer
+from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Malformed, Message, readable
 from .refer import Referral
 from .reliable import Pracks

@@ -192,7 +192,9 @@ class Engine:
         self, call: str, command: int, content_type: str, content: bytes, now: float
     ) -> list[Output]:
         """Send INFO within the call.  Raises StackRefusal."""
-        return self._command(now, lambda: self._leg(call).send_info(command, content_type, content))
+        return self._command(
+            now, lambda: self._leg(call).infos.send(command, content_type, content)
+        )
 
     def register(self, command: int, now: float) -> list[Output]:
         """Register now, and stay registered.  Raises StackRefusal."""

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from ..stack import DtmfReceived
+from ..stack import CommandEnded, DtmfReceived, StackRefusal
 from .bodies import content_type
+from .context import ACCEPT
+from .dialog import Dialog
 from .message import Message
+from .transactions import ServerTransaction
 
-__all__ = ["DTMF", "DTMF_RELAY", "Unreadable", "read_key"]
+if TYPE_CHECKING:
+    from .leg import Leg, Registry
+
+__all__ = ["DTMF", "DTMF_RELAY", "Infos", "Unreadable", "read_key"]
 
 DTMF_RELAY = "application/dtmf-relay"
 DTMF = "application/dtmf"
@@ -46,3 +53,60 @@ def read_key(call: str, info: Message) -> DtmfReceived | None:
     return DtmfReceived(
         call=call, digit=key, duration_ms=int(duration[1]) if duration else 0, method="info"
     )
+
+
+class Infos:
+    """The INFOs of one call, either way."""
+
+    def __init__(self, leg: Leg, registry: Registry) -> None:
+        self._leg = leg
+        self._registry = registry
+        self._ctx = registry.ctx
+        self._waiting: set[int] = set()
+        """Commands that wait for a final response."""
+
+    def send(self, command: int, content_type: str, content: bytes) -> None:
+        """Send one.  Raises StackRefusal."""
+        self._leg.require_confirmed()
+        self._waiting.add(command)
+        self._leg.ask(
+            "INFO",
+            lambda code, response: self._on_final(command, code),
+            content=content,
+            content_type=content_type,
+        )
+
+    def _on_final(self, command: int, code: int) -> None:
+        self._waiting.discard(command)
+        refusal = None
+        if code >= 300:
+            refusal = StackRefusal("rejected", f"the far end refused INFO: {code}")
+        self._ctx.emit(CommandEnded(command, refusal))
+
+    def stop(self) -> None:
+        """The call is over."""
+        for command in sorted(self._waiting):
+            why = f"call {self._leg.key} has ended"
+            self._ctx.emit(CommandEnded(command, StackRefusal("already_ended", why)))
+        self._waiting.clear()
+
+    def receive(self, transaction: ServerTransaction, dialog: Dialog) -> None:
+        """One of the peer; without a body it asks whether we are there (RFC 2976)."""
+        request = transaction.request
+        if "Info-Package" in request.headers:
+            extra = (("Recv-Info", ""),)
+            self._registry.respond(transaction, 469, extra=extra, reason="Bad Info Package")
+        elif not request.content:
+            self._registry.respond(transaction, 200)
+        elif content_type(request.headers) not in (DTMF_RELAY, DTMF):
+            self._registry.respond(transaction, 415, extra=(("Accept", ACCEPT),))
+        else:
+            try:
+                key = read_key(self._leg.key, request)
+            except Unreadable:
+                self._ctx.count("sip_malformed")
+                self._registry.respond(transaction, 400)
+                return
+            self._registry.respond(transaction, 200)
+            if key is not None:
+                self._ctx.emit(key)

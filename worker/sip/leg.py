@@ -14,18 +14,19 @@ States of a leg, caller (c) and callee (s); every path ends in ENDED, told by on
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
 from ...protocol.events import EndCause
-from ..stack import CallEnded, CommandEnded, Hop, StackRefusal
-from . import info, sdp
+from ..stack import CallEnded, Hop, StackRefusal
+from . import sdp
+from .asks import Ask, Bye, OnFinal
 from .authentication import Attempt, Requests
-from .bodies import Unsupported, content_type, session_description
+from .bodies import Unsupported, session_description
 from .context import ACCEPT, ALLOW, CAPABILITIES, EVENTS, SDP, Context
 from .dialog import Dialog
+from .info import Infos
 from .message import Malformed, Message, readable
 from .offer_answer import Session
 from .refer import Refers
@@ -37,12 +38,10 @@ from .transactions import ServerTransaction, Transactions
 from .unacked import UnackedAnswer
 from .uri import NameAddr, SipUri, UriError
 
-__all__ = ["Bye", "EndedBy", "Ending", "Leg", "LegState", "Registry", "cancel_timer"]
+__all__ = ["EndedBy", "Ending", "Leg", "LegState", "Registry", "cancel_timer"]
 
 
 EndedBy: TypeAlias = Literal["local", "remote", "timeout"]
-OnFinal: TypeAlias = Callable[[int, Message | None], None]
-"""Gets the code of a final response, and the response if there was one."""
 
 
 class LegState(Enum):
@@ -90,54 +89,6 @@ class Ending:
     reason: str = ""
 
 
-class Bye:
-    """The user of a BYE's transaction: reports whether a final response came."""
-
-    def __init__(self, on_end: Callable[[bool], None]) -> None:
-        self._on_end = on_end
-
-    def on_response(self, response: Message, source: Hop) -> None:
-        # Whatever the code, the dialog is over: 481 and 408 say so themselves (§12.2.1.2), and
-        # no other answer to a BYE brings it back (§15.1.1).
-        if response.code >= 200:
-            self._on_end(True)
-
-    def on_timeout(self) -> None:
-        self._on_end(False)
-
-    def on_unreachable(self) -> None:
-        self._on_end(False)
-
-
-class _Ask:
-    """The user of a request within a dialog that is neither INVITE nor BYE."""
-
-    def __init__(self, leg: Leg, method: str, on_final: OnFinal, *, usage: bool) -> None:
-        self.sent: Attempt | None = None
-        self._leg = leg
-        self._method = method
-        self._on_final = on_final
-        self._usage = usage
-
-    def on_response(self, response: Message, source: Hop) -> None:
-        if response.code >= 200:
-            self._end(response, response.code)
-
-    def on_timeout(self) -> None:
-        self._end(None, 408)
-
-    def on_unreachable(self) -> None:
-        self._end(None, 503)
-
-    def _end(self, response: Message | None, code: int) -> None:
-        self._leg._asks.discard(self)
-        self._on_final(code, response)
-        # §12.2.1.2: the peer does not know the dialog any more, or is not there.
-        if code in (408, 481) and not self._usage and self._leg.state is LegState.CONFIRMED:
-            why = f"{code} to {self._method}"
-            self._leg.lose("dialog_lost", why, timeout=response is None)
-
-
 class Leg:
     """One call at this phone."""
 
@@ -157,22 +108,23 @@ class Leg:
         self._registry = registry
         self._ctx = registry.ctx
         self.session = Session(self._ctx, key)
-        self.timer = SessionTimer(self._ctx, self._refresh_session, self._on_session_expired)
+        self.timer = SessionTimer(
+            self._ctx, lambda: self.changes.refresh(), self._on_session_expired
+        )
         self.changes = Changes(self, registry)
         self.refers = Refers(self, registry)
+        self.infos = Infos(self, registry)
         self.given_away = False
         """We are referring somebody to the peer, who will talk to them and not to us."""
         self._unacked: UnackedAnswer | None = None
-        self._asks: set[_Ask] = set()
-        self._infos: set[int] = set()
-        """Commands that wait for the answer to an INFO."""
+        self._asks: set[Ask] = set()
         self._ending = Ending("hung_up", "local")
         self._hang_up_later = False
         self._served: dict[str, Callable[[ServerTransaction, Dialog], None]] = {
             "INVITE": self._receive_invite,
             "UPDATE": self.changes.receive_update,
             "OPTIONS": self._receive_options,
-            "INFO": self._receive_info,
+            "INFO": self.infos.receive,
             "REFER": self.refers.receive_refer,
             "NOTIFY": self.refers.receive_notify,
             "MESSAGE": self._receive_message,
@@ -222,33 +174,11 @@ class Leg:
         self.require_answered()
         self.changes.hold(command, on=on)
 
-    def send_info(self, command: int, content_type: str, content: bytes) -> None:
-        """Send INFO.  Raises StackRefusal."""
-        self.require_answered()
-        if self.state is not LegState.CONFIRMED:
-            raise StackRefusal("not_answered", f"call {self.key} waits for its ACK")
-        self._infos.add(command)
-        self.ask(
-            "INFO",
-            lambda code, response: self._on_info_end(command, code),
-            content=content,
-            content_type=content_type,
-        )
-
-    def _on_info_end(self, command: int, code: int) -> None:
-        self._infos.discard(command)
-        refusal = None
-        if code >= 300:
-            refusal = StackRefusal("rejected", f"the far end refused INFO: {code}")
-        self._ctx.emit(CommandEnded(command, refusal))
-
     def transfer(self, command: int, target: str, consult: Leg | None = None) -> None:
         """Refer the peer to a SIP URI, or to the peer of ``consult``.  Raises StackRefusal."""
         for leg in (self, consult):
             if leg is not None:
-                leg.require_answered()
-            if leg is not None and leg.state is not LegState.CONFIRMED:
-                raise StackRefusal("not_answered", f"call {leg.key} waits for its ACK")
+                leg.require_confirmed()
         try:
             if consult is None:
                 self.refers.transfer(command, target, str(SipUri.parse(target)))
@@ -274,6 +204,12 @@ class Leg:
             raise StackRefusal("already_ended", f"call {self.key} is being ended")
         if self.state not in (LegState.ACCEPTED, LegState.CONFIRMED):
             raise StackRefusal("not_answered", f"call {self.key} has not been answered")
+
+    def require_confirmed(self) -> None:
+        """Raises StackRefusal unless the call is up."""
+        self.require_answered()
+        if not self.confirmed:
+            raise StackRefusal("not_answered", f"call {self.key} waits for its ACK")
 
     def _hang_up_answered(self, ending: Ending) -> None:
         """End an answered call, at once or as soon as a BYE is allowed."""
@@ -310,7 +246,15 @@ class Leg:
         request = dialog.request(
             self._ctx, method, extra=extra, content=content, content_type=content_type
         )
-        ask = _Ask(self, method, on_final, usage=usage)
+
+        def on_end(ask: Ask, code: int, response: Message | None) -> None:
+            self._asks.discard(ask)
+            on_final(code, response)
+            # §12.2.1.2: the peer does not know the dialog any more, or is not there.
+            if code in (408, 481) and not usage and self.confirmed:
+                self.lose("dialog_lost", f"{code} to {method}", timeout=response is None)
+
+        ask = Ask(on_end)
         self._asks.add(ask)
         ask.sent = self._registry.requests.send_within(dialog, request, ask)
         return ask.sent
@@ -325,29 +269,6 @@ class Leg:
             self.peer_allows = frozenset(
                 method.upper() for method in message.headers.values("Allow")
             )
-
-    def _refresh_session(self) -> None:
-        """Half of the session's time is over, and we are the refresher."""
-        if "UPDATE" not in self.peer_allows:
-            self.changes.refresh()
-            return
-        assert self.dialog is not None
-        contact = self._ctx.contact_by(self.dialog.next_hop().transport)
-        extra = (("Contact", contact), *CAPABILITIES, *self.timer.asks())
-        self.ask("UPDATE", self._on_refreshed, extra=extra)
-
-    def _on_refreshed(self, code: int, response: Message | None) -> None:
-        if response is None or not self.confirmed:
-            return
-        if 200 <= code < 300:
-            assert self.dialog is not None
-            with suppress(Malformed):
-                self.dialog.refresh(response)
-            self.timer.take_2xx(response)
-        elif code == 422 and self.timer.take_422(response):
-            self._refresh_session()
-        elif code not in (408, 481):
-            self.changes.refresh()
 
     def _on_session_expired(self) -> None:
         if self.state in (LegState.ACCEPTED, LegState.CONFIRMED):
@@ -389,14 +310,10 @@ class Leg:
         self.timer.stop()
         self.changes.stop()
         self.refers.stop()
+        self.infos.stop()
         for ask in self._asks:
-            if ask.sent is not None:
-                ask.sent.abandon()
+            ask.abandon()
         self._asks.clear()
-        for command in sorted(self._infos):
-            why = f"call {self.key} has ended"
-            self._ctx.emit(CommandEnded(command, StackRefusal("already_ended", why)))
-        self._infos.clear()
 
     def send_bye(self, ending: Ending) -> None:
         """End the call that is up."""
@@ -479,27 +396,6 @@ class Leg:
     def _receive_options(self, transaction: ServerTransaction, dialog: Dialog) -> None:
         extra = (("Accept", ACCEPT), ("Allow-Events", EVENTS), *CAPABILITIES)
         self._registry.respond(transaction, 200, extra=extra)
-
-    def _receive_info(self, transaction: ServerTransaction, dialog: Dialog) -> None:
-        """RFC 6086; without a body it asks whether we are there (RFC 2976)."""
-        request = transaction.request
-        if "Info-Package" in request.headers:
-            extra = (("Recv-Info", ""),)
-            self._registry.respond(transaction, 469, extra=extra, reason="Bad Info Package")
-        elif not request.content:
-            self._registry.respond(transaction, 200)
-        elif content_type(request.headers) not in (info.DTMF_RELAY, info.DTMF):
-            self._registry.respond(transaction, 415, extra=(("Accept", ACCEPT),))
-        else:
-            try:
-                key = info.read_key(self.key, request)
-            except info.Unreadable:
-                self._ctx.count("sip_malformed")
-                self._registry.respond(transaction, 400)
-                return
-            self._registry.respond(transaction, 200)
-            if key is not None:
-                self._ctx.emit(key)
 
     def _receive_message(self, transaction: ServerTransaction, dialog: Dialog) -> None:
         self._registry.respond(transaction, 200)

@@ -8,6 +8,7 @@ way, ours or the peer's, waits in a queue.  Where re-INVITEs of both sides cross
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,32 @@ class Changes:
         self.run()
 
     def refresh(self) -> None:
-        """Send a re-INVITE that changes nothing (RFC 4028 §7.4)."""
+        """Keep the session up: by UPDATE if the peer takes it, else by re-INVITE (RFC 4028)."""
+        leg = self._leg
+        if "UPDATE" not in leg.peer_allows:
+            self._reinvite()
+            return
+        assert leg.dialog is not None
+        contact = self._ctx.contact_by(leg.dialog.next_hop().transport)
+        extra = (("Contact", contact), *CAPABILITIES, *leg.timer.asks())
+        leg.ask("UPDATE", self._on_refreshed, extra=extra)
+
+    def _on_refreshed(self, code: int, response: Message | None) -> None:
+        leg = self._leg
+        if response is None or not leg.confirmed:
+            return
+        if 200 <= code < 300:
+            assert leg.dialog is not None
+            with suppress(Malformed):
+                leg.dialog.refresh(response)
+            leg.timer.take_2xx(response)
+        elif code == 422 and leg.timer.take_422(response):
+            self.refresh()
+        elif code not in (408, 481):
+            self._reinvite()
+
+    def _reinvite(self) -> None:
+        """Send a re-INVITE that changes nothing."""
         # One that waits or is under way refreshes the session as well.
         if self._change is None and not self._waiting:
             self._waiting.append(_Change())
