@@ -23,7 +23,7 @@ from peers.sipp import free_port, loopback_address, wait_for
 __all__ = ["Contact", "Kamailio", "Request"]
 
 _CONFIG = Path(__file__).with_name("kamailio.cfg")
-_REQUEST = re.compile(r"request (\S+) (\S+) from (\S+) route (.*) reason (.*)")
+_REQUEST = re.compile(r"request (\S+) (\S+) id (\S+ \d+) from (\S+) route (.*) reason (.*)")
 
 
 class Contact(NamedTuple):
@@ -164,9 +164,13 @@ class Kamailio:
         ]
 
     def requests(self, method: str) -> list[Request]:
-        """The requests of this method that it received so far."""
-        found = (Request(*match) for match in _REQUEST.findall(self._log.read_text()))
-        return [request for request in found if request.method == method]
+        """The requests of this method that it received so far, a retransmitted one once."""
+        found = {
+            id: Request(name, uri, *rest)
+            for name, uri, id, *rest in _REQUEST.findall(self._log.read_text())
+            if name == method
+        }
+        return list(found.values())
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
