@@ -5,12 +5,13 @@ They are written for a loopback link and for SIPp: no timer, no retransmission, 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import socket
 from dataclasses import dataclass, field, replace
 
-__all__ = ["Callee", "Caller", "Received", "Silence", "described"]
+__all__ = ["Callee", "Caller", "Member", "Received", "Silence", "described"]
 
 _serial = itertools.count(1)
 
@@ -295,10 +296,103 @@ class Caller(_Party):
             "direction": spoiled(request.body, "direction"),
             "version": spoiled(request.body, "version"),
             "routes": tuple(reversed(request.routes)),
+            "extra": (),
         }
         # What is in no header, such as a message too few, the party itself does wrong.
         name = "body" if part in ("direction", "version") else part
         return replace(request, **{name: wrong[part]}) if part in wrong else request  # type: ignore[arg-type]
+
+
+class Member(Caller):
+    """A caller with credentials, who also registers: alice, 1001 of lab.test."""
+
+    def __init__(
+        self, address: str, target: tuple[str, int], fault: tuple[str, str] | None = None
+    ) -> None:
+        super().__init__(address, target, fault)
+        self._number = 0
+
+    def _credentials(self, where: str, method: str, uri: str, nonce: str, nc: int) -> str:
+        """An Authorization header; its faults are (where, field of it)."""
+        if self._is_faulty(where, "nonce"):
+            nonce += "x"
+        count = f"{nc + self._is_faulty(where, 'nc'):08x}"
+        password = "guessed" if self._is_faulty(where, "response") else "wonderland"
+        secret, what = _md5(f"alice:lab.test:{password}"), _md5(f"{method}:{uri}")
+        fields = {
+            "username": '"alice"',
+            "realm": '"lab.test"',
+            "nonce": f'"{nonce}"',
+            "uri": f'"{uri}"',
+            "response": f'"{_md5(f"{secret}:{nonce}:{count}:c:auth:{what}")}"',
+            "algorithm": "MD5",
+            "opaque": '"a, b=c"',
+            "qop": '"auth"' if self._is_faulty(where, "qop") else "auth",
+            "nc": count,
+            "cnonce": '"c"',
+        }
+        if self._is_faulty(where, "opaque"):
+            del fields["opaque"]
+        return "Authorization: Digest " + ", ".join(f"{k}={v}" for k, v in fields.items())
+
+    def invite_again(self, nonce: str) -> None:
+        """The INVITE once more, with credentials."""
+        extra = self._credentials("INVITE again", "INVITE", self._invite.uri, nonce, 1)
+        self._cseq += 1
+        again = replace(self._invite, branch=self._branch(), cseq=self._cseq, extra=(extra,))
+        self._request(again, "INVITE again")
+        self._invite = again
+
+    def ack_as_alice(self, leg: _Leg) -> None:
+        """The ACK to a 2xx, with the credentials of its INVITE."""
+        invite = self._invite
+        ack = replace(invite, method="ACK", uri=leg.target, to_tag=leg.tag, body="")
+        self._request(replace(ack, branch=self._branch()))
+
+    def bye_as_alice(self, leg: _Leg, nonce: str, nc: int, where: str = "BYE") -> None:
+        self._cseq += 1
+        extra = self._credentials(where, "BYE", leg.target, nonce, nc)
+        bye = replace(
+            self._invite,
+            method="BYE",
+            uri=leg.target,
+            branch=self._branch(),
+            to_tag=leg.tag,
+            cseq=self._cseq,
+            body="",
+            extra=(extra,),
+        )
+        self._request(bye, where)
+
+    def register(self, where: str, expires: int, nonce: str = "", nc: int = 0) -> None:
+        """One REGISTER; its faults are (where, field)."""
+
+        def wrong(what: str) -> bool:
+            return self._is_faulty(where, what)
+
+        self._number += 2 if wrong("cseq") else 1
+        uri = "sip:1001@lab.test" if wrong("uri") else "sip:lab.test"
+        contact = f"<sip:1001@{self.address}:{self.port + wrong('contact')}>;expires={expires}"
+        if not wrong("branch"):
+            self._register_branch = self._branch()
+        lines = [
+            f"REGISTER {uri} SIP/2.0",
+            f"Via: SIP/2.0/UDP {self.address}:{self.port};branch={self._register_branch}",
+            "Max-Forwards: 70",
+            f"From: <sip:1001@lab.test>;tag={'other' if wrong('from_tag') else self._tag}",
+            "To: <sip:1001@lab.test>",
+            f"Call-ID: {self._call_id}",
+            f"CSeq: {self._number} REGISTER",
+            "Contact: *" if wrong("star") else f"Contact: {contact}",
+            f"Expires: {expires}",
+        ]
+        if nonce:
+            lines.append(self._credentials(where, "REGISTER", uri, nonce, nc))
+        self.send("\r\n".join([*lines, "Content-Length: 0", "", ""]), self._destination)
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()
 
 
 class Callee(_Party):

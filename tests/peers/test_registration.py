@@ -8,10 +8,12 @@ from typing import Any
 
 from peers.herd import HerdProcess
 from peers.kamailio import Kamailio
+from peers.sipp import Sipp, loopback_address
 from sipherd import Herd
 
 StartKamailio = Callable[..., Kamailio]
 StartHerd = Callable[..., HerdProcess]
+StartSipp = Callable[..., Sipp]
 
 DOMAIN = "herd.test"
 
@@ -54,3 +56,36 @@ def test_requests_within_a_call_are_challenged(
         call.hang_up()
     assert herd.wait_event(phone="p1001", kind="ended")["bye_answered"] is True
     assert len(kamailio.requests("BYE")) == 2
+
+
+# SIPp checks what they say.
+
+
+def with_credentials(server: str, **more: Any) -> dict[str, Any]:
+    """A phone of the scenarios' user."""
+    register = {
+        "server": server,
+        "domain": "lab.test",
+        "auth_username": "alice",
+        "password": "wonderland",
+        "expires": 30,
+    }
+    return {"name": "alice", "number": "1001", "media": "none", "register": register} | more
+
+
+def test_sipp_as_registrar(start_sipp: StartSipp, start_herd: StartHerd) -> None:
+    sipp = start_sipp("registrar_challenges")
+    herd = start_herd([with_credentials(f"{sipp.address}:{sipp.port}")])
+    registered = herd.wait_event(phone="alice", kind="registered")
+    assert registered["expires"] == 40
+    assert herd.stop() == 0
+    sipp.passes()
+
+
+def test_sipp_wants_credentials_for_a_call(start_sipp: StartSipp, start_herd: StartHerd) -> None:
+    sipp = start_sipp("callee_challenges")
+    # Its registrar is nowhere; what it knows of itself serves calls all the same.
+    herd = start_herd([with_credentials(f"{loopback_address()}:9")])
+    called = herd.command("call", "alice", sipp.uri, "--duration", "0.2")
+    assert called.returncode == 0, called.stderr
+    sipp.passes()
