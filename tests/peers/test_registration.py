@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from peers.herd import HerdProcess
 from peers.kamailio import Kamailio
 from peers.sipp import Sipp, loopback_address
@@ -73,6 +75,11 @@ def with_credentials(server: str, **more: Any) -> dict[str, Any]:
     return {"name": "alice", "number": "1001", "media": "none", "register": register} | more
 
 
+@pytest.mark.interop("Registration", "SIPp")
+@pytest.mark.interop("423 Interval Too Brief", "SIPp")
+@pytest.mark.interop("Unregister on stop", "SIPp")
+@pytest.mark.interop("Digest with MD5", "SIPp")
+@pytest.mark.interop("Stale nonce", "SIPp")
 def test_sipp_as_registrar(start_sipp: StartSipp, start_herd: StartHerd) -> None:
     sipp = start_sipp("registrar_challenges")
     herd = start_herd([with_credentials(f"{sipp.address}:{sipp.port}")])
