@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nameserver import NameServer
 from smallherd import SmallHerd, SmallPhone
 
+from nameserver import NameServer
 from sipherd.protocol.events import Answered, CallEnded, CallPlaced
 from sipherd.protocol.messages import Done, HangUpCall, PlaceCall, Refused
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nameserver import NameServer
 
+from nameserver import NameServer
 from sipherd.worker import names
 from sipherd.worker.locate import NameFailure, Service
 from sipherd.worker.names import SystemNames

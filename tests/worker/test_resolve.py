@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from nameserver import NameServer
 
+from nameserver import NameServer
 from sipherd.worker import names, resolve
 from sipherd.worker.resolve import Resolver
 from sipherd.worker.stack import Address, Hop
