@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -14,19 +13,15 @@ from . import admission, sdp
 from .authentication import Requests
 from .callee import CalleeLeg
 from .caller import CallerLeg
+from .calls import Calls
 from .context import ACCEPT, CAPABILITIES, EVENTS, Context
-from .leg import Leg, LegState
+from .leg import Leg
 from .message import Malformed, Message, Via, parse, readable
 from .registration import Registration
-from .replaces import Replaces
 from .transactions import ServerInvite, ServerTransaction, Transactions
 from .uri import SipUri, UriError, split_commas
 
 __all__ = ["Engine"]
-
-_REMEMBERED = 256
-"""Ended calls whose end is remembered, so that a late command is refused with the right reason."""
-
 
 # From the kernel at every call: a forked phone shares no random state with its siblings.
 
@@ -58,12 +53,7 @@ class Engine:
         """Running totals by name."""
         self.last_error = ""
         """Traceback of the latest fault of our own (counter ``engine_error``)."""
-        self._legs: dict[str, Leg] = {}
-        self._dialogs: dict[tuple[str, str], Leg] = {}
-        """Legs by Call-ID and our own tag."""
-        self._ended: OrderedDict[str, str] = OrderedDict()
-        self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
-        """The other tag of dialogs that have ended, by Call-ID and our own tag."""
+        self.calls = Calls()
         self._incoming = 0
         self._draining = False
         self._registration = Registration(self.requests) if config.registrar else None
@@ -129,71 +119,71 @@ class Engine:
         """Send an INVITE to ``target``.  Raises StackRefusal."""
         if self._draining:
             raise StackRefusal("draining", "the phone is being stopped")
-        if call in self._legs:
+        if call in self.calls:
             raise StackRefusal("duplicate_call", f"there is a call {call} already")
         self.ctx.now = now
-        asking = self._legs.get(referred_by)
+        asking = self.calls.find(referred_by)
         referral = asking.refers.referral if asking is not None else None
         leg = CallerLeg(self, call, target, media, referral)
-        self._add(leg)
+        self.calls.add(leg)
         leg.start()
         return self._take_outputs()
 
     def ring(self, call: str, now: float, *, code: int = 180) -> list[Output]:
         """Send another provisional response.  Raises StackRefusal."""
-        return self._command(now, lambda: self._callee(call).ring(code))
+        return self._command(now, lambda: self.calls.callee(call).ring(code))
 
     def answer(self, call: str, media: Media, now: float) -> list[Output]:
         """Send 200 with SDP.  Raises StackRefusal."""
-        return self._command(now, lambda: self._callee(call).answer(media))
+        return self._command(now, lambda: self.calls.callee(call).answer(media))
 
     def reject(self, call: str, now: float, *, code: int = 486, reason: str = "") -> list[Output]:
         """Send a final 3xx-6xx to a ringing call.  Raises StackRefusal."""
         # The phrase goes onto the wire: it must not end the line.
         phrase = " ".join(reason.split())
-        return self._command(now, lambda: self._callee(call).reject(code, phrase))
+        return self._command(now, lambda: self.calls.callee(call).reject(code, phrase))
 
     def cancel(self, call: str, now: float) -> list[Output]:
         """Cancel an outgoing call; exactly one CancelResolved follows.  Raises StackRefusal."""
-        return self._command(now, lambda: self._caller(call).cancel())
+        return self._command(now, lambda: self.calls.caller(call).cancel())
 
     def hang_up(self, call: str, now: float) -> list[Output]:
         """End the call whatever its state is.  Raises StackRefusal."""
-        return self._command(now, lambda: self._leg(call).hang_up())
+        return self._command(now, lambda: self.calls.leg(call).hang_up())
 
     def hold(self, call: str, command: int, now: float) -> list[Output]:
         """Put an answered call on hold.  Raises StackRefusal."""
-        return self._command(now, lambda: self._leg(call).hold(command, on=True))
+        return self._command(now, lambda: self.calls.leg(call).hold(command, on=True))
 
     def retrieve(self, call: str, command: int, now: float) -> list[Output]:
         """Take it off hold.  Raises StackRefusal."""
-        return self._command(now, lambda: self._leg(call).hold(command, on=False))
+        return self._command(now, lambda: self.calls.leg(call).hold(command, on=False))
 
     def transfer(self, call: str, command: int, target: str, now: float) -> list[Output]:
         """Refer the peer to ``target``.  Raises StackRefusal."""
-        return self._command(now, lambda: self._leg(call).transfer(command, target))
+        return self._command(now, lambda: self.calls.leg(call).transfer(command, target))
 
     def transfer_to_call(self, call: str, command: int, consult: str, now: float) -> list[Output]:
         """Refer the peer to that of ``consult``.  Raises StackRefusal."""
-        other = self._leg(consult)
+        other = self.calls.leg(consult)
         if call == consult:
             raise StackRefusal("bad_target", "a call can't be transferred to itself")
 
         def transfer() -> None:
-            self._leg(call).transfer(command, other.peer_uri, other)
+            self.calls.leg(call).transfer(command, other.peer_uri, other)
 
         return self._command(now, transfer)
 
     def refer_failed(self, call: str, code: int, now: float) -> list[Output]:
         """A call that the peer asked for can't be placed.  Raises StackRefusal."""
-        return self._command(now, lambda: self._leg(call).refers.failed(code))
+        return self._command(now, lambda: self.calls.leg(call).refers.failed(code))
 
     def send_info(
         self, call: str, command: int, content_type: str, content: bytes, now: float
     ) -> list[Output]:
         """Send INFO within the call.  Raises StackRefusal."""
         return self._command(
-            now, lambda: self._leg(call).infos.send(command, content_type, content)
+            now, lambda: self.calls.leg(call).infos.send(command, content_type, content)
         )
 
     def register(self, command: int, now: float) -> list[Output]:
@@ -212,7 +202,7 @@ class Engine:
         """End every call, refuse new ones with 503, unregister."""
         self.ctx.now = now
         self._draining = True
-        drains = [leg.drain for leg in self._legs.values()]
+        drains = [leg.drain for leg in self.calls]
         if self._registration is not None:
             drains.append(self._registration.drain)
         for drain in drains:
@@ -224,22 +214,13 @@ class Engine:
 
     def is_idle(self) -> bool:
         """No call and no unanswered REGISTER, BYE, CANCEL or refusal is left."""
-        return not self._legs and next(self.transactions.waiting(), None) is None
+        return not len(self.calls) and next(self.transactions.waiting(), None) is None
 
     # What legs need (Registry)
 
     def forget(self, leg: Leg, cause: EndCause) -> None:
         """The leg has ended."""
-        self._legs.pop(leg.key, None)
-        self._dialogs.pop((leg.call_id, leg.local_tag), None)
-        self._ended[leg.key] = (
-            "cancelled" if cause in ("cancelled", "answered_elsewhere") else "already_ended"
-        )
-        if leg.dialog is not None:
-            self._gone[leg.call_id, leg.local_tag] = leg.dialog.remote_tag
-        for memory in (self._ended, self._gone):
-            if len(memory) > _REMEMBERED:
-                memory.popitem(last=False)
+        self.calls.forget(leg, cause)
 
     def respond(
         self,
@@ -265,7 +246,7 @@ class Engine:
 
     def sip_call_id(self, call: str) -> str:
         """The Call-ID of a call that has not ended.  Raises StackRefusal."""
-        return self._leg(call).call_id
+        return self.calls.leg(call).call_id
 
     # Inside: commands
 
@@ -278,29 +259,6 @@ class Engine:
         if self._registration is None:
             raise StackRefusal("no_registrar", "the phone has no registrar")
         return self._registration
-
-    def _leg(self, call: str) -> Leg:
-        leg = self._legs.get(call)
-        if leg is not None:
-            return leg
-        reason = self._ended.get(call, "no_such_call")
-        raise StackRefusal(reason, f"call {call}: {reason.replace('_', ' ')}")
-
-    def _callee(self, call: str) -> CalleeLeg:
-        leg = self._leg(call)
-        if not isinstance(leg, CalleeLeg):
-            raise StackRefusal("not_incoming", f"call {call} is an outgoing one")
-        return leg
-
-    def _caller(self, call: str) -> CallerLeg:
-        leg = self._leg(call)
-        if not isinstance(leg, CallerLeg):
-            raise StackRefusal("not_outgoing", f"call {call} is an incoming one")
-        return leg
-
-    def _add(self, leg: Leg) -> None:
-        self._legs[leg.key] = leg
-        self._dialogs[leg.call_id, leg.local_tag] = leg
 
     def _take_outputs(self) -> list[Output]:
         outputs, self.ctx.outputs = self.ctx.outputs, []
@@ -374,7 +332,7 @@ class Engine:
         if isinstance(transaction, ServerInvite) and not transaction.accepted:
             transaction.acknowledge()
             return
-        leg = self._dialogs.get((ack.call_id, ack.to.tag))
+        leg = self.calls.with_tag(ack.call_id, ack.to.tag)
         if leg is None:
             self.ctx.count("sip_unmatched")
             return
@@ -400,7 +358,7 @@ class Engine:
         if refusal is not None:
             self.respond(transaction, refusal.code, extra=refusal.extra)
         elif request.to.tag:
-            leg = self._dialogs.get((request.call_id, request.to.tag))
+            leg = self.calls.with_tag(request.call_id, request.to.tag)
             if leg is None:
                 self.respond(transaction, 481)
             else:
@@ -417,7 +375,7 @@ class Engine:
             self.respond(transaction, 481)
 
     def _receive_invite(self, transaction: ServerTransaction, source: Hop) -> None:
-        code, replaced = self._replaced_by(transaction.request)
+        code, replaced = self.calls.replaced_by(transaction.request)
         if code:
             self.respond(transaction, code)
             return
@@ -448,7 +406,7 @@ class Engine:
             return
         self._incoming += 1
         leg = CalleeLeg(self, f"i{self._incoming}", transaction, offered, source, replaced)
-        self._add(leg)
+        self.calls.add(leg)
         leg.start()
 
     def _receive_options(self, transaction: ServerTransaction) -> None:
@@ -461,37 +419,12 @@ class Engine:
         )
         self.respond(transaction, self._unavailable() or 200, extra=extra)
 
-    def _replaced_by(self, invite: Message) -> tuple[int, Leg | None]:
-        """The code of a refusal or 0, and the call whose place ``invite`` takes (RFC 3891 §3)."""
-        values = invite.headers.values("Replaces")
-        if not values:
-            return 0, None
-        try:
-            wanted = Replaces.parse(values[0])
-        except UriError:
-            return 400, None
-        if len(values) > 1:
-            return 400, None
-        leg = self._dialogs.get((wanted.call_id, wanted.local_tag))
-        if leg is None:
-            gone = self._gone.get((wanted.call_id, wanted.local_tag))
-            return (603 if gone == wanted.remote_tag else 481), None
-        if leg.dialog_with(wanted.remote_tag) is None:
-            return 481, None
-        if leg.state is LegState.ENDING:
-            return 603, None
-        if leg.state is LegState.RINGING:
-            return 481, None  # an early dialog that we have not begun ourselves
-        if wanted.early_only and leg.state in (LegState.ACCEPTED, LegState.CONFIRMED):
-            return 486, None
-        return 0, leg
-
     def _unavailable(self, *, one_more: bool = True) -> int:
         """The code of a refusal that a new call would get now; 0 if it would ring."""
         limit = self.ctx.config.max_calls if one_more else None
         if self._draining:
             return 503
-        return 486 if limit is not None and len(self._legs) >= limit else 0
+        return 486 if limit is not None and len(self.calls) >= limit else 0
 
     def _refuse_malformed(self, fault: Malformed, source: Hop) -> None:
         """Answer a request that cannot be read, if it can be answered; forget it at once.

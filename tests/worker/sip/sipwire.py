@@ -182,7 +182,7 @@ class Hand:
         return (
             user_agent.is_idle()
             and not len(user_agent.transactions)
-            and not user_agent._dialogs
+            and not user_agent.calls._dialogs
             and not user_agent.transactions._origins
             and user_agent.ctx.timers.allocated == 0
         )

@@ -239,7 +239,7 @@ def test_late_offer_ours_goes_in_the_2xx_and_the_answer_comes_in_the_ack():
     assert b"m=audio 4000 RTP/AVP 0 8 101" in ok.content
     assert hand.reported(Answered)[0].remote_media is None
     hand.receive(request("ACK", via=branch("ack"), to_tag=tag, body=OFFER))
-    assert hand.engine._legs["i1"].session.remote.codec == "PCMU"
+    assert hand.engine.calls.leg("i1").session.remote.codec == "PCMU"
     assert hand.reported(Confirmed)
 
 

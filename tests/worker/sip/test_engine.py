@@ -334,7 +334,7 @@ def test_the_memory_of_ended_calls_is_bounded():
     with pytest.raises(StackRefusal) as refusal:
         hand.engine.hang_up("c0", hand.now)
     assert refusal.value.reason == "no_such_call"
-    assert len(hand.engine._ended) <= 256
+    assert len(hand.engine.calls._ended) <= 256
 
 
 # Two engines
@@ -395,8 +395,8 @@ def test_memory_is_empty_after_2000_calls():
         assert one.next_timer() is None
         assert one.is_idle()
         assert len(one.transactions) == 0
-        assert not one._legs
-        assert not one._dialogs
+        assert not one.calls._legs
+        assert not one.calls._dialogs
         assert not one.transactions._origins
         assert one.ctx.timers.allocated == 0
         assert one.counters["engine_error"] == 0
@@ -419,7 +419,7 @@ def test_200_calls_with_one_datagram_in_five_lost(seed):
         assert net.engines[name].last_error == ""
         assert net.engines[name].is_idle()
         assert len(net.engines[name].transactions) == 0
-        assert not net.engines[name]._dialogs
+        assert not net.engines[name].calls._dialogs
     assert len(net.events("a", Answered)) == 200
     assert len(net.events("b", IncomingCall)) == 200  # no copy became a call
     ended = net.events("a", CallEnded)

@@ -158,7 +158,7 @@ def test_reinvite_that_cannot_be_taken_leaves_the_call_as_it_was(body):
     tag = hand.up()
     assert lines(hand.receive(within("INVITE", tag, body=body))) == ["488"]
     assert not hand.reported(CallEnded)
-    assert hand.engine._legs["i1"].session.remote.codec == "PCMU"
+    assert hand.engine.calls.leg("i1").session.remote.codec == "PCMU"
 
 
 def test_reinvite_without_offer_gets_one():
