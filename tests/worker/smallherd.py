@@ -278,6 +278,19 @@ class SmallHerd:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
         self.control.sendmsg([data], [rights] if fds else [])
 
+    def nursery_descriptors(self) -> int:
+        """How many descriptors the nursery has, once it is done with all that it was sent.
+
+        It replies to a fork request before it closes what came with it; that it has dropped a
+        later packet says that it has.
+        """
+        dropped = self.log().count("dropped a packet")
+        self.send_packet(b"\xc1")
+        self.until(
+            lambda: self.log().count("dropped a packet") > dropped or None, "the packet dropped"
+        )
+        return len(descriptors(self.nursery.pid))
+
     def death(self, phone: SmallPhone) -> Died:
         """Wait for what the nursery has to say about the end of a phone."""
         wanted = (phone.spec.name, phone.incarnation)

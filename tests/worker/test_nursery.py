@@ -188,9 +188,9 @@ def kind(target: str) -> str:
 
 def test_the_nursery_keeps_one_descriptor_for_each_phone(herd: SmallHerd) -> None:
     herd.fork("p0")
-    before = len(descriptors(herd.nursery.pid))
+    before = herd.nursery_descriptors()
     phones = [herd.fork(f"p{number}") for number in range(1, 31)]
-    assert len(descriptors(herd.nursery.pid)) == before + 30
+    assert herd.nursery_descriptors() == before + 30
     for phone in phones:
         os.kill(phone.pid, signal.SIGKILL)
     for phone in phones:
@@ -408,27 +408,28 @@ def test_a_phone_outlives_its_nursery(herd: SmallHerd) -> None:
 )
 def test_a_bad_packet_is_dropped(herd: SmallHerd, data: bytes) -> None:
     herd.fork("p0")
-    before = len(descriptors(herd.nursery.pid))
+    before = herd.nursery_descriptors()
+    dropped = herd.log().count("dropped a packet")
     with sip_socket() as one, sip_socket() as two:
         herd.send_packet(data, one.fileno(), two.fileno())
         herd.send_packet(data)
     alice = herd.fork("alice")
     assert is_alive(alice.pid)
-    assert herd.log().count("dropped a packet") == 2
-    assert len(descriptors(herd.nursery.pid)) == before + 1
+    assert herd.log().count("dropped a packet") == dropped + 2
+    assert herd.nursery_descriptors() == before + 1
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_a_request_with_the_wrong_number_of_descriptors(herd: SmallHerd, count: int) -> None:
     herd.fork("p0")
-    before = len(descriptors(herd.nursery.pid))
+    before = herd.nursery_descriptors()
     request = Fork(phone="alice", incarnation=1, token="t", endpoint=herd.endpoint)
     with contextlib.ExitStack() as stack:
         fds = [stack.enter_context(sip_socket()).fileno() for _ in range(count)]
         herd.send_packet(pack(request), *fds)
     herd.fork("bob")
     assert f"with {count} descriptors" in herd.log()
-    assert len(descriptors(herd.nursery.pid)) == before + 1
+    assert herd.nursery_descriptors() == before + 1
 
 
 REFUSES = """
@@ -460,7 +461,7 @@ def test_a_refusal_of_the_kernel_is_reported(runtime_dir: Path, name: str) -> No
         bob = herd.fork("bob")
         assert children(herd.nursery.pid) == [bob.pid]
         # Its standard streams, its four, and a pidfd.
-        assert len(descriptors(herd.nursery.pid)) == 3 + 4 + 1
+        assert herd.nursery_descriptors() == 3 + 4 + 1
 
 
 def children(pid: int) -> list[int]:
