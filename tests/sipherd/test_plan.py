@@ -61,6 +61,14 @@ def test_text() -> None:
     ]
 
 
+def test_an_address_that_is_found_when_it_is_started() -> None:
+    text = as_text(herd(phone("a", proxy="pbx.lab"), phone("b", address="::1")))
+    assert [line.split()[2] + line.split()[3] for line in text.splitlines()[2:]] == [
+        "byroute",
+        "::15062",
+    ]
+
+
 def test_plain() -> None:
     plain = as_plain(herd(phone("a"), phone("b")))
     assert plain["ports"] == {"sip": "5060-5068", "rtp": "20000-20007"}
