@@ -30,7 +30,7 @@ class Latch:
         self._announced: Address | None = None
         self._latched: Address | None = None
         self._heard: set[int] = set()
-        """SSRCs accepted since the peer last announced another address."""
+        """SSRCs that were accepted."""
 
     @property
     def destination(self) -> Address | None:
@@ -39,15 +39,15 @@ class Latch:
 
     def announce(self, address: Address | None) -> None:
         """SDP says where the peer is.  Another address than before is another latch."""
-        if address is not None:
-            # As the kernel writes the source of a packet: IPv6 has many spellings.
-            address = str(ipaddress.ip_address(address[0])), address[1]
+        if address is None:
+            return  # RFC 2543's hold, 0.0.0.0: the peer is where it was, and says nothing
+        # As the kernel writes the source of a packet: IPv6 has many spellings.
+        address = str(ipaddress.ip_address(address[0])), address[1]
         if address != self._announced:
             self._announced = address
             self._latched = None
             # What was heard from the old address is not to be latched onto again.
             self._ghosts |= self._heard
-            self._heard.clear()
 
     def accepts(self, source: Address, ssrc: int, now: float) -> bool:
         """Whether a packet with a negotiated payload type is the peer's."""

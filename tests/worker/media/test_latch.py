@@ -64,6 +64,7 @@ def test_a_new_address_in_sdp_is_a_new_latch():
     assert it.destination == ("10.0.0.2", 6002)
     assert not it.accepts(NAT, 5, 2.0)  # what was heard before
     assert it.accepts(GHOST, 9, 2.1)
+    assert it.heard == {5, 9}  # the next call is to know both
 
 
 def test_the_same_address_again_keeps_the_latch():
@@ -71,6 +72,15 @@ def test_the_same_address_again_keeps_the_latch():
     it.accepts(NAT, 5, 1.0)
     it.announce(SDP)
     assert it.destination == NAT
+
+
+def test_an_old_fashioned_hold_keeps_the_latch():
+    it = latch()
+    it.accepts(NAT, 5, 1.0)
+    it.announce(None)
+    it.announce(SDP)
+    assert it.destination == NAT
+    assert it.accepts(NAT, 5, 9.0)
 
 
 def test_no_address_at_all():
