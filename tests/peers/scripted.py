@@ -292,7 +292,7 @@ class Caller(_Party):
             "from_tag": "other",
             "to_tag": "other",
             # Too low, where it must grow; another one, where it must be the same.
-            "cseq": request.cseq + 1 if request.method == "ACK" else self._invite.cseq,
+            "cseq": request.cseq + 1 if request.method in ("ACK", "CANCEL") else self._invite.cseq,
             "direction": spoiled(request.body, "direction"),
             "version": spoiled(request.body, "version"),
             "routes": tuple(reversed(request.routes)),
