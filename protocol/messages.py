@@ -263,6 +263,8 @@ class Welcome(Message, frozen=True, kw_only=True):
     rtp_first: int
     """First port of the phone's RTP lease (even), or ANY_PORT: pairs come from the kernel."""
     rtp_pairs: int
+    rtp_resting: dict[int, float] = {}
+    """RTP ports of calls that crashed, and for how many seconds their peers may send on."""
 
 
 class Drain(Message, frozen=True, kw_only=True):
@@ -466,6 +468,8 @@ class CallInfo(Message, frozen=True, kw_only=True):
     to_uri: str = ""
     target: str = ""
     codec: str = ""
+    rtp_port: int = 0
+    """Ours, for a call with audio that was answered."""
     started: float
     """Monotonic time the leg began."""
     answered: float | None = None

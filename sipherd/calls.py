@@ -305,9 +305,10 @@ class Call:
                 changes = {"sip_call_id": sip_call_id, "to_uri": to_uri}
             case Progress(code=code, reason=reason):
                 changes = {"code": code, "reason": reason, "state": CallState.RINGING}
-            case Answered(code=code, codec=codec):
+            case Answered(code=code, codec=codec, rtp_port=port):
                 changes = {"code": code, "reason": "", "state": CallState.ANSWERED}
                 changes |= {"codec": codec} if codec else {}
+                changes |= {"rtp_port": port} if port else {}
                 if self._info.answered is None:
                     changes["answered"] = event.t
             case CancelResolved(outcome=outcome):

@@ -82,6 +82,7 @@ class CallRecord:
             case Answered():
                 codec = event.codec or self.info.codec
                 changes = {"code": event.code, "reason": "", "codec": codec}
+                changes |= {"rtp_port": event.rtp_port} if event.rtp_port else {}
                 # A late offer tells its codec with the ACK: Answered comes a second time.
                 if self.state is not CallState.ANSWERED:
                     changes |= {"state": CallState.ANSWERED, "answered": now}

@@ -298,8 +298,15 @@ class Life:
                 port=port,
                 rtp_first=phone.rtp_first,
                 rtp_pairs=phone.rtp_pairs,
+                rtp_resting=self._resting(phone),
             ),
         )
+
+    def _resting(self, phone: Phone) -> dict[int, float]:
+        """RTP ports that are to rest, and for how many seconds."""
+        resting = {port: t for port, t in phone.rtp_resting.items() if t > self.now}
+        phone.rtp_resting = resting
+        return {port: t - self.now for port, t in resting.items()}
 
     def _newcomer(self, message: Envelope[WorkerMessage], hello: Hello) -> Phone | None:
         """The phone whose newest process says this, for the first time."""

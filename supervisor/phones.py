@@ -59,6 +59,8 @@ class Phone:
     counters: dict[str, int] = field(default_factory=dict)
     calls: dict[str, CallRecord] = field(default_factory=dict)
     """Calls that are not over, by the worker's key."""
+    rtp_resting: dict[int, float] = field(default_factory=dict)
+    """RTP ports of calls that crashed, and until when their peers may send on."""
     registration: Registration = field(default_factory=Registration)
     """That of the running process."""
     start_timer: Timer | None = None

@@ -55,7 +55,10 @@ from .life import Life
 from .phones import Phone, PhoneTable
 from .requests import Request, Requests
 
-__all__ = ["Switchboard"]
+__all__ = ["RTP_REST", "Switchboard"]
+
+RTP_REST = 32.0
+"""Seconds that the far end of a crashed call may send on: it knows of nothing (64·T1)."""
 
 
 @dataclass(slots=True)
@@ -385,6 +388,8 @@ class Switchboard:
                 self.desk.forget(call)  # its INVITE was never sent
                 continue
             ended.append(call.id)
+            if call.info.rtp_port and not stopped:
+                phone.rtp_resting[call.info.rtp_port] = self.now + RTP_REST
             if call in cancelled:
                 self._move(
                     phone,

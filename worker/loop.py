@@ -172,6 +172,8 @@ class Worker:
             welcome.rtp_pairs,
             skipped=lambda port, why: phone.pair_skipped(port, why),
             shared=welcome.spec.media == "none",
+            resting=welcome.rtp_resting,
+            clock=time.monotonic,
         )
         phone = Phone(
             welcome=welcome,

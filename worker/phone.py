@@ -479,6 +479,8 @@ class Phone:
                 known = self._calls.get(event.call)
                 if known is not None and not known.answered:
                     self._on_answered(known)
+                if known is not None and known.lease is not None and self._spec.media == "audio":
+                    event = msgspec.structs.replace(event, rtp_port=known.lease.port)
             case CancelResolved():
                 self._on_cancel_resolved(event)
                 return

@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from ..protocol.messages import ANY_PORT
 
@@ -50,6 +52,9 @@ class RtpPorts:
     With ``first`` ANY_PORT, ``pairs`` of them wherever the kernel has two free.
 
     ``skipped(port, why)`` is told of a pair that a stranger holds, once until it is free again.
+    ``resting`` are ports of calls that crashed, whose peers may send on for so many seconds: they
+    are the last to be taken.
+
     With ``shared`` all calls have one pair between them, bound by the first call and kept
     (``media: none``).
     """
@@ -62,6 +67,8 @@ class RtpPorts:
         *,
         skipped: Callable[[int, str], None],
         shared: bool = False,
+        resting: Mapping[int, float] = MappingProxyType({}),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
         self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -72,6 +79,9 @@ class RtpPorts:
         self._in_use: set[int] = set()
         self._strangers: set[int] = set()
         self._shared = shared
+        self._clock = clock
+        now = clock()
+        self._rests_until = {port: now + seconds for port, seconds in resting.items()}
         self._sink: RtpLease | None = None
 
     @property
@@ -99,11 +109,7 @@ class RtpPorts:
         if self._first == ANY_PORT:
             return self._bind_any(close)
         refused = ""
-        for _ in range(self._pairs):
-            port = self._first + 2 * self._next
-            self._next = (self._next + 1) % self._pairs
-            if port in self._in_use:
-                continue
+        for port in self._in_turn():
             try:
                 sockets = self._bind_pair(port)
             except OSError as error:
@@ -112,6 +118,7 @@ class RtpPorts:
                     self._strangers.add(port)
                     self._skipped(port, refused)
                 continue
+            self._next = ((port - self._first) // 2 + 1) % self._pairs
             self._strangers.discard(port)
             self._in_use.add(port)
             return RtpLease(port, sockets, close)
@@ -121,6 +128,18 @@ class RtpPorts:
             f"no RTP pair left in {self._first}-{last} on {self._host}: "
             f"{len(self._in_use)} in use by calls{also}; raise max_calls or widen ports.rtp"
         )
+
+    def _in_turn(self) -> list[int]:
+        """The free ports in the order in which they are to be tried.
+
+        Those that rest are the last resort, the one that has rested longest first: a phone is not
+        to refuse a call because one of its own crashed.
+        """
+        turn = [(self._next + step) % self._pairs for step in range(self._pairs)]
+        ports = [port for n in turn if (port := self._first + 2 * n) not in self._in_use]
+        now = self._clock()
+        self._rests_until = {port: t for port, t in self._rests_until.items() if t > now}
+        return sorted(ports, key=lambda port: self._rests_until.get(port, 0.0))
 
     def _bind_any(self, close: Callable[[RtpLease], None]) -> RtpLease:
         why = ""

@@ -28,20 +28,23 @@ from sipherd.protocol.messages import (
     Done,
     Expired,
     HangUpCall,
+    Hello,
     HoldCall,
     ListCalls,
     ListPhones,
     PlaceCall,
     Refused,
     RejectCall,
+    RestartPhones,
     StopPhones,
     Subscribe,
     TransferCall,
+    Welcome,
     Withdraw,
 )
 from sipherd.protocol.spec import OnIncoming, RegisterSpec
 from sipherd.protocol.states import CallState
-from sipherd.supervisor.effects import ClientGone
+from sipherd.supervisor.effects import ClientGone, StartProcess
 from supervisor_driver import Driver, phone
 
 ALICE = phone("alice", "1001")
@@ -548,3 +551,21 @@ def test_a_call_that_takes_another_s_place_is_offered_to_nobody(herd: Driver) ->
     herd.to_worker("bob")
     herd.step(ClientGone(b"A"))
     assert [body.call for body in herd.to_worker("bob")] == ["i2"]
+
+
+def test_the_port_of_a_call_that_crashed_rests(herd: Driver) -> None:
+    call = herd.place("alice", "bob")
+    told = Answered(call=call, code=200, remote_media=None, codec="PCMU", rtp_port=20002)
+    herd.happens("alice", told)
+    (info,) = herd.answer(ListCalls(which=(call,))).calls
+    assert info.rtp_port == 20002
+    herd.die("alice", signal=signal.SIGKILL)
+    for seconds, left in ((2.0, {20002: 30.0}), (40.0, {})):
+        herd.now += seconds
+        herd.ask(RestartPhones(which=("alice",)))
+        (start,) = herd.wanted(StartProcess)
+        pid = herd.fork(start)
+        herd.from_worker("alice", Hello(pid=pid, token=start.token))
+        (welcome,) = [m for m in herd.to_worker("alice") if isinstance(m, Welcome)]
+        assert welcome.rtp_resting == left
+        herd.die("alice", signal=signal.SIGKILL)

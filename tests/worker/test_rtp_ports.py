@@ -57,6 +57,27 @@ def test_a_pair_is_bound_and_given_back(ports: RtpPorts, address: str) -> None:
     assert ports.in_use == 0
 
 
+def test_a_port_that_rests_is_the_last_to_be_taken(address: str) -> None:
+    """Who was in a call that crashed may still be sending there."""
+    now = 100.0
+    ports = RtpPorts(
+        address,
+        20000,
+        3,
+        skipped=lambda port, why: None,
+        resting={20000: 30.0, 20002: 20.0},
+        clock=lambda: now,
+    )
+    leases = [ports.lease() for _ in range(3)]
+    assert [lease.port for lease in leases] == [20004, 20002, 20000]
+    for lease in leases:
+        lease.close()
+    now += 25.0
+    first = ports.lease()
+    assert first.port == 20002
+    first.close()
+
+
 def test_pairs_rotate(ports: RtpPorts) -> None:
     seen = []
     for _ in range(7):
