@@ -31,7 +31,8 @@ __all__ = [
 
 AUDIO = (PayloadType.PCMU, PayloadType.PCMA)
 """What we speak."""
-CODECS = tuple(str(type_.description) for type_ in AUDIO)
+_BY_NAME = {str(type_.description): type_ for type_ in AUDIO}
+CODECS = tuple(_BY_NAME)
 _EVENT_PAYLOAD = 101
 _PROTOCOL = "RTP/AVP"
 
@@ -83,7 +84,7 @@ class Stream:
     def limited_to(self, codecs: tuple[str, ...]) -> Stream:
         """The same without audio codecs that are none of these."""
         kept = tuple(c for c in self.codecs if c.type is PayloadType.EVENT or c.name in codecs)
-        return replace(self, codecs=kept)
+        return self if len(kept) == len(self.codecs) else replace(self, codecs=kept)
 
     @property
     def usable(self) -> bool:
@@ -259,10 +260,9 @@ def _our_codecs(
 ) -> list[Codec]:
     numbers = {codec.name: codec.payload for codec in agreed.codecs} if agreed else {}
     codecs = [
-        Codec(numbers.get(name, int(type_)), type_)
+        Codec(numbers.get(name, int(_BY_NAME[name])), _BY_NAME[name])
         for name in names
-        for type_ in AUDIO
-        if type_.description == name
+        if name in _BY_NAME
     ]
     if event is not None:
         codecs.append(Codec(event, PayloadType.EVENT))
