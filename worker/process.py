@@ -95,9 +95,6 @@ def _collect_soon() -> None:
     find them.  With Python's thresholds a phone grew by 12 MB before the first one.
     """
     gc.set_threshold(700, 2, 2)
-    # A full collection waits until a quarter more has come than the last one kept; what that of
-    # the nursery kept is frozen, and must not count.
-    gc.collect()
 
 
 def set_name(name: str) -> None:
