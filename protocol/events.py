@@ -281,8 +281,8 @@ class Answered(Body, frozen=True, kw_only=True, tag="answered"):
     """Where the peer wants its audio; None while its SDP is not known (late offer)."""
     codec: str
     """First codec of the answer, e.g. ``PCMU``; empty while not known."""
-    rtp_port: int = 0
-    """Where we want its audio: our RTP port; 0 without media."""
+    rtp_port: int | None = None
+    """Where we want its audio: our RTP port; None without media."""
 
 
 class Confirmed(Body, frozen=True, kw_only=True, tag="confirmed"):

@@ -468,7 +468,7 @@ class CallInfo(Message, frozen=True, kw_only=True):
     to_uri: str = ""
     target: str = ""
     codec: str = ""
-    rtp_port: int = 0
+    rtp_port: int | None = None
     """Ours, for a call with audio that was answered."""
     started: float
     """Monotonic time the leg began."""
