@@ -530,7 +530,7 @@ CALLEES: dict[str, tuple[Callable[[Callee], None], list[Fault | None]]] = {
 
 
 #: Faults that are tried at the same time: most of it is waiting.
-AT_ONCE = 8
+AT_ONCE = 16
 
 Try = Callable[[Fault | None], None]
 
