@@ -14,7 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..protocol.errors import CallNotFound, PhoneNotFound
-from ..protocol.events import HerdReady, HerdStarted, HerdStopping, NurseryDied
+from ..protocol.events import (
+    HerdReady,
+    HerdStarted,
+    HerdStopping,
+    NurseryDied,
+    RegistrationEvent,
+)
 from ..protocol.messages import (
     AddPhones,
     AskToRegister,
@@ -334,7 +340,8 @@ class Core:
         match message.body:
             case Happened(t=t, body=body):
                 self._board.happened(phone, t, body)
-                self._check_ready()
+                if isinstance(body, RegistrationEvent):
+                    self._check_ready()
             case AskToRegister():
                 self._slots.ask(phone.name, phone.incarnation, self._now)
             case Done() | Refused():

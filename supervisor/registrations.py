@@ -36,6 +36,7 @@ class Registration:
 
     def apply(self, event: RegistrationEvent, t: float) -> None:
         """Note an event that happened at ``t``."""
+        self.retry_at = None
         match event:
             case Registered(expires=expires):
                 self.state, self.expires_at, self.why = "registered", t + expires, ""

@@ -63,7 +63,6 @@ class Worker:
         self._tcp: Tcp | None = None
         self._delivery: Delivery | None = None
         self._exit_code: int | None = None
-        self._failures = 0
         self._wakeup_fd = _catch_sigterm()
         self._resolver = Resolver()
         self._loader = Loader()

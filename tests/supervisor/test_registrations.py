@@ -121,6 +121,16 @@ def test_why_in_words_where_there_was_no_response() -> None:
     assert info(herd, "a").registration_why == "no response"
 
 
+def test_who_is_registered_after_all_does_not_try_again() -> None:
+    herd = herd_of("a")
+    failed = RegistrationFailed(registrar="127.0.0.9:5070", cause="no_response", retry_in=5.0)
+    herd.happens("a", failed)
+    herd.now += 2
+    assert info(herd, "a").registration_retry == 3.0
+    herd.happens("a", REGISTERED)
+    assert info(herd, "a").registration_retry is None
+
+
 def test_a_dead_phone_is_not_registered() -> None:
     herd = herd_of("a")
     herd.happens("a", REGISTERED)
