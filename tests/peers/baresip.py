@@ -82,7 +82,7 @@ class Baresip:
         self._family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         self._host = f"[{self.address}]" if ":" in self.address else self.address
         self.port = free_port(self.address)
-        control = wait_for(lambda: self._free_tcp_port(), "a port for baresip's control socket")
+        control = free_port(self.address)
         (folder / "config").write_text(
             _CONFIG.format(
                 host=self._host,
@@ -122,12 +122,6 @@ class Baresip:
     def uri(self) -> str:
         """Where it can be called without a server."""
         return f"sip:{self._user}@{self._host}:{self.port}"
-
-    def _free_tcp_port(self) -> int:
-        with socket.socket(self._family) as probe:
-            probe.bind((self.address, 0))
-            port: int = probe.getsockname()[1]
-            return port
 
     def _connect(self, port: int) -> socket.socket | None:
         if self._process.poll() is not None:

@@ -25,6 +25,9 @@ T = TypeVar("T")
 _SEE_COPIES = {"callee_ignores_first_bye", "callee_repeats_200", "caller_repeats_invite"}
 
 _addresses = itertools.count(1)
+# Every second one: Kamailio and SIPp use the next for more.  Another run begins elsewhere.
+_PORTS = range(10000, 20000, 2)
+_ports = itertools.islice(itertools.cycle(_PORTS), os.getpid() * 97 % len(_PORTS), None)
 _MESSAGE = re.compile(
     r"^-{40,}[^\n]*\n[^\n]*? message (?P<direction>sent|received) .*?:\n\n"
     r"(?P<text>.*?)(?=^-{40,}|\Z)",
@@ -50,15 +53,20 @@ def loopback_address() -> str:
 
 
 def free_port(address: str) -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of `address` for a peer to bind, each time another one.
+
+    Not one that the kernel gives away, and looked up, not tried: a socket bound to try it may
+    live on for a moment in the child that another thread is just starting.
+    """
+    for _ in range(len(_PORTS)):
+        port = next(_ports)
+        if not any(port_is_bound(address, port, protocol) for protocol in ("udp", "tcp")):
+            return port
+    raise RuntimeError(f"{address}: every port of {_PORTS} is bound")
 
 
 def port_is_bound(address: str, port: int, protocol: str = "udp") -> bool:
-    """Whether a socket is bound to exactly this address and port."""
+    """Whether a socket is bound to this port of exactly this address."""
     if ":" in address:
         packed = socket.inet_pton(socket.AF_INET6, address)
         protocol += "6"
