@@ -30,6 +30,8 @@ __all__ = [
     "DtmfSent",
     "EndCause",
     "Event",
+    "Fault",
+    "FaultInjected",
     "Held",
     "HerdReady",
     "HerdStarted",
@@ -96,6 +98,16 @@ CancelOutcome: TypeAlias = Literal[
 
 
 DtmfMethod: TypeAlias = Literal["rfc4733", "info"]
+
+Fault: TypeAlias = Literal[
+    "kill",  # SIGKILL: the next process ends what calls this one had
+    "stop",  # SIGSTOP
+    "hang",  # a busy loop that lets nothing else of the process run
+    "exit",  # with a code, and without a BYE
+    "drop_registration",  # the registrar forgets the phone, which does not know it
+    "vanish",  # SIGKILL, and nobody ever ends the calls
+]
+"""What a phone can be made to suffer on purpose."""
 
 
 class MediaStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +206,14 @@ class PhoneDied(Body, frozen=True, kw_only=True, tag="phone_died"):
     calls: tuple[str, ...]
     """The calls that were up or being set up, now ended with cause ``phone_crashed``."""
     next_action: str
+
+
+class FaultInjected(Body, frozen=True, kw_only=True, tag="fault"):
+    """Somebody asked for harm to the phone (``sipherd fault``)."""
+
+    fault: Fault
+    code: int | None = None
+    """Of ``exit``."""
 
 
 class Registered(Body, frozen=True, kw_only=True, tag="registered"):
@@ -457,6 +477,7 @@ AnyBody: TypeAlias = (
     | PhoneRemoved
     | PhoneMoved
     | PhoneDied
+    | FaultInjected
     | Overflow
     | WorkerEvent
 )

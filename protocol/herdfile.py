@@ -172,6 +172,7 @@ class _Reader:
                 "port_retries": self._checked(self._int, spec.check_not_negative),
                 "strict_ports": self._bool,
                 "register_rate": self._checked(self._number, spec.check_rate),
+                "faults": self._one_of("refused", "allowed"),
                 "phones": read_phones,
             },
             required=("phones",),

@@ -16,6 +16,7 @@ from .events import (
     CancelOutcome,
     EndCause,
     Event,
+    Fault,
     MediaStats,
     WorkerEvent,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Hello",
     "HerdInfo",
     "HoldCall",
+    "InjectFault",
     "Leave",
     "ListCalls",
     "ListPhones",
@@ -231,6 +233,15 @@ class UnregisterPhone(Message, frozen=True, kw_only=True):
     phone: str
 
 
+class InjectFault(Message, frozen=True, kw_only=True):
+    """Do a phone's process harm, in a herd that allows it; done once the harm is under way."""
+
+    phone: str
+    fault: Fault
+    code: int = 1
+    """Of ``exit``: 0 to 255."""
+
+
 CallCommand: TypeAlias = (
     AnswerCall
     | RejectCall
@@ -282,7 +293,7 @@ class Exit(Message, frozen=True, kw_only=True):
 
 
 SupervisorToWorker: TypeAlias = (
-    Welcome | PlaceCall | CallCommand | PhoneCommand | RegisterNow | Drain | Exit
+    Welcome | PlaceCall | CallCommand | PhoneCommand | InjectFault | RegisterNow | Drain | Exit
 )
 
 # --- worker to supervisor ------------------------------------------------------------------------
@@ -445,6 +456,7 @@ ClientRequest: TypeAlias = (
     | PlaceCall
     | CallCommand
     | PhoneCommand
+    | InjectFault
     | AwaitIncoming
     | Withdraw
     | Subscribe

@@ -459,6 +459,7 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         port_retries: how many ports in a row may be in use, and be skipped, for one phone.
         strict_ports: refuse to start instead of skipping a port that is in use.
         register_rate: REGISTER requests per second, of all phones together.
+        faults: whether clients may do phones harm on purpose.
         phones: in the order of the file.
     """
 
@@ -467,6 +468,7 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port_retries: int = 10
     strict_ports: bool = False
     register_rate: float = 50.0
+    faults: Literal["refused", "allowed"] = "refused"
     phones: tuple[PhoneSpec, ...] = ()
 
     def __post_init__(self) -> None:

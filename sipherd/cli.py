@@ -19,6 +19,7 @@ import msgspec
 
 from . import (
     call_commands,
+    fault_command,
     incall_commands,
     phone_commands,
     plan,
@@ -279,6 +280,6 @@ for _command in (
     *(incall_commands.dtmf, incall_commands.play, incall_commands.record),
     *(registration_commands.register, registration_commands.unregister),
     *(phone_commands.start, phone_commands.stop, phone_commands.restart, phone_commands.reset),
-    *(phone_commands.add, phone_commands.remove),
+    *(phone_commands.add, phone_commands.remove, fault_command.fault),
 ):
     sipherd.add_command(_command)

@@ -21,7 +21,7 @@ from .calls import Call, EventStream, IncomingCall, Watch
 from .client import END_TIMEOUT, STOP_TIMEOUT, Connection, start_timeout
 from .private import start_supervisor
 from .protocol.errors import CommandRefused, SipherdError, TimedOut
-from .protocol.events import PhoneMoved, Registered, RegistrationFailed
+from .protocol.events import Fault, PhoneMoved, Registered, RegistrationFailed
 from .protocol.herdfile import load_herd_file
 from .protocol.messages import (
     AddPhones,
@@ -32,6 +32,7 @@ from .protocol.messages import (
     GetHerd,
     HangUpCall,
     HerdInfo,
+    InjectFault,
     ListCalls,
     ListPhones,
     PhoneInfo,
@@ -72,6 +73,7 @@ class Herd:
             of names, of mappings with the keys of a herd file, or of `PhoneSpec`.
         name: of the herd, unique on this machine; None makes one up.
         ports: ranges; only phones with a `port` of their own take any of these.
+        faults: whether `Phone.fault` may do phones harm.
 
     Raises:
         HerdNotStarted: the supervisor did not come up.
@@ -84,6 +86,7 @@ class Herd:
         *,
         name: str | None = None,
         ports: HerdPorts | None = None,
+        faults: bool = False,
         runtime_dir: Path | None = None,
     ) -> None:
         if isinstance(phones, int):
@@ -92,6 +95,7 @@ class Herd:
         spec = HerdSpec(
             herd=name or f"private-{os.getpid()}-{secrets.token_hex(3)}",
             ports=ports or HerdPorts(),
+            faults="allowed" if faults else "refused",
         )
         directory = _directory(runtime_dir)
         ensure_runtime_dir(directory)
@@ -472,6 +476,21 @@ class Phone:
                     if event.phone == self._name and news:
                         break
         return info
+
+    def fault(self, fault: Fault, *, code: int = 1) -> None:
+        """Do the phone harm, in a herd with `faults` allowed; returns once it is under way.
+
+        Args:
+            fault: `kill` and `stop` send SIGKILL and SIGSTOP; `hang` keeps its process busy for
+                ever; `exit` ends it with `code`, without a BYE; `drop_registration` has the
+                registrar forget it, which the phone finds out by itself; `vanish` kills it and
+                leaves its calls, so that the far ends see it disappear.
+            code: of `exit`, 0 to 255.
+
+        Raises:
+            CommandRefused: `faults_not_allowed`, or the phone is not ready for it.
+        """
+        self._herd._request(InjectFault(phone=self._name, fault=fault, code=code))
 
     def start(self) -> PhoneInfo:
         """Start it again, on its old port, after a stop or a failure."""

@@ -28,6 +28,7 @@ from .protocol.events import (
     DtmfReceived,
     DtmfSent,
     Event,
+    FaultInjected,
     Held,
     HerdReady,
     HerdStarted,
@@ -125,7 +126,7 @@ def severity(body: AnyBody) -> Severity:
         case PhoneMoved(state=state):
             loud: dict[PhoneState, Severity] = {PhoneState.READY: "good", PhoneState.FAILED: "bad"}
             return loud.get(state, "detail")
-        case PortSkipped() | RtpPairSkipped() | Overflow() | TurnedAway():
+        case PortSkipped() | RtpPairSkipped() | Overflow() | TurnedAway() | FaultInjected():
             return "warning"
         case RegistrationFailed() | TransferFailed() | AudioOneWay() | RecordEnded(why="failed"):
             return "warning"
@@ -166,6 +167,8 @@ def describe(event: Event) -> str:
             next_action = "" if died.next_action in ("", "none") else f"; now {died.next_action}"
             after = duration(died.uptime)
             return f"died: {died.cause}, {died.state.value} after {after}{calls}{next_action}"
+        case FaultInjected(fault=fault, code=code):
+            return f"fault: {fault.replace('_', ' ')}{'' if code is None else f' {code}'}"
         case Registered(registrar=registrar, expires=expires, refresh=refresh):
             again = " again" if refresh else ""
             return f"registered{again} at {registrar} for {duration(expires)}"

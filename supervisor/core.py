@@ -38,6 +38,7 @@ from ..protocol.messages import (
     Happened,
     Hello,
     HerdInfo,
+    InjectFault,
     Leave,
     ListCalls,
     ListPhones,
@@ -81,6 +82,7 @@ from .effects import (
     StopRequested,
 )
 from .events import EventStream
+from .faults import Faults
 from .life import AdmissionError, Life
 from .operations import Creation, Operations, Starting, Stopping
 from .phones import Phone, PhoneTable
@@ -182,6 +184,14 @@ class Core:
         self._requests = Requests(self._timers, self._effects)
         self._board = Switchboard(
             table=self.table, life=self._life, requests=self._requests, events=events
+        )
+        self._faults = Faults(
+            spec,
+            table=self.table,
+            life=self._life,
+            requests=self._requests,
+            events=events,
+            effects=self._effects,
         )
 
     # -- the shell's side ------------------------------------------------------------------------
@@ -386,6 +396,8 @@ class Core:
             self._board.carry_out(request, request.body)
             return
         match request.body:
+            case InjectFault() as body:
+                self._faults.inject(request, body)
             case Withdraw(request=id):
                 waiting = self._requests.running(request.client, id)
                 if waiting is not None and isinstance(waiting.body, AwaitIncoming):

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from functools import partial
 
 from ..protocol.fork import SipSockets
-from ..protocol.messages import Exit, Hello, Welcome
+from ..protocol.messages import Exit, Hello, InjectFault, Welcome
+from . import faults
 from .config import stack_config
 from .delivery import Delivery
 from .link import Link
@@ -136,6 +137,8 @@ class Worker:
 
     def _on_link(self) -> None:
         for message in self._link.receive():
+            if isinstance(message.body, InjectFault) and self._suffer(message.body):
+                return
             if self._phone is not None:
                 self._guard(self._phone.command, message, time.monotonic())
             elif isinstance(message.body, Welcome):
@@ -145,6 +148,18 @@ class Worker:
                 return
             else:
                 self._counts["link_unexpected"] += 1
+
+    def _suffer(self, body: InjectFault) -> bool:
+        """Do the process the harm that was asked for; whether it is over with it."""
+        match body.fault:
+            case "hang":
+                faults.hang()
+            case "vanish":
+                faults.vanish()
+            case "exit":
+                self._exit_code = body.code
+                return True
+        return False
 
     def _adopt(self, welcome: Welcome) -> None:
         """We are the phone's one process: the sockets are ours."""

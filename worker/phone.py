@@ -37,6 +37,7 @@ from ..protocol.messages import (
     Exit,
     HangUpCall,
     HoldCall,
+    InjectFault,
     PhoneCommand,
     PlaceCall,
     PlayAudio,
@@ -262,6 +263,8 @@ class Phone:
             self._take(self._stack.take_slot(now))
         elif isinstance(body, Welcome):
             self._counts["link_unexpected"] += 1
+        elif isinstance(body, InjectFault):
+            self._take(self._stack.drop_registration(now))  # the others are the loop's
         elif self._reporter.is_new(message.id):
             self._run(message.id, body)
         self._settle()

@@ -373,6 +373,12 @@ class Stack(Protocol):
     def unregister(self, command: int, now: float) -> list[Output]:
         """Have the registrar forget us, and stay so.  Raises StackRefusal (``no_registrar``)."""
 
+    def drop_registration(self, now: float) -> list[Output]:
+        """Have the registrar forget us as if by itself: here nothing changes.
+
+        Raises StackRefusal (``no_registrar``).
+        """
+
     def take_slot(self, now: float) -> list[Output]:
         """The slot that SlotWanted asked for."""
 

@@ -194,6 +194,10 @@ class Engine:
         """Have the registrar forget us.  Raises StackRefusal."""
         return self._command(now, lambda: self._our_registration().unregister(command))
 
+    def drop_registration(self, now: float) -> list[Output]:
+        """Have the registrar forget us behind our own back.  Raises StackRefusal."""
+        return self._command(now, lambda: self._our_registration().drop())
+
     def take_slot(self, now: float) -> list[Output]:
         """A REGISTER may be sent now."""
         return self._command(now, lambda: self._our_registration().take_slot())

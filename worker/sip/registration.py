@@ -22,7 +22,7 @@ somebody may be adding the account right now.  A wrong password is not retried: 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
 from ..stack import (
@@ -58,6 +58,23 @@ _TRANSIENT = frozenset({408, 429, 480, 491})
 Cause: TypeAlias = Literal["rejected", "credentials", "no_response", "unreachable", "unresolved"]
 
 _SECONDS = re.compile(r"\s*(\d{1,10})\s*(?:[;(].*)?")
+
+
+class _Drop:
+    """Waits for the end of a REGISTER that is nobody's business (ClientUser)."""
+
+    def __init__(self, over: Callable[[], None]) -> None:
+        self._over = over
+
+    def on_response(self, response: Message, source: Hop) -> None:
+        if response.code >= 200:
+            self._over()
+
+    def on_timeout(self) -> None:
+        self._over()
+
+    def on_unreachable(self) -> None:
+        self._over()
 
 
 class Registration:
@@ -96,6 +113,8 @@ class Registration:
         """It has expires=0."""
         self._remove_next = False
         """Such a one is to follow it."""
+        self._drop_next = False
+        """One that we know nothing of is."""
         self._sent_at = 0.0
         self._bound_until = 0.0
         """When the registrar forgets us."""
@@ -152,6 +171,22 @@ class Registration:
         elif not self._removing:
             self._remove_next = True
 
+    def drop(self) -> None:
+        """Have the registrar forget us, and go on as if it had not: a fault on purpose."""
+        if self._attempt is not None:
+            self._drop_next = True  # at most one REGISTER is under way (§10.2)
+            return
+        self._removing = False
+        user = _Drop(self._on_dropped)
+        self._attempt = self._requests.send(self._request(0), self._hop, user, self._next_cseq)
+
+    def _on_dropped(self) -> None:
+        """The registrar has forgotten us, or it did not answer."""
+        self._attempt = None
+        self._go_on()
+        if self._registering and self._attempt is None and not self._slot_asked:
+            self._ask_for_slot()  # somebody wished to register meanwhile
+
     def _give_up(self, refusal: StackRefusal) -> None:
         """Want no registration any more."""
         self._wanted = self._due = False
@@ -172,7 +207,11 @@ class Registration:
         self._due = False
         self._removing = expires == 0
         self._sent_at = self._ctx.now
-        request = self._ctx.request(
+        request = self._request(expires)
+        self._attempt = self._requests.send(request, self._hop, self, self._next_cseq)
+
+    def _request(self, expires: int) -> Message:
+        return self._ctx.request(
             "REGISTER",
             self._domain,
             from_=f"<{self._aor}>;tag={self._tag}",
@@ -189,7 +228,6 @@ class Registration:
                 ("Supported", ""),
             ),
         )
-        self._attempt = self._requests.send(request, self._hop, self, self._next_cseq)
 
     def _next_cseq(self) -> int:
         self._cseq += 1
@@ -229,10 +267,13 @@ class Registration:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Unregister, if that was asked for while a REGISTER was under way."""
+        """Do what was asked for while a REGISTER was under way."""
         remove, self._remove_next = self._remove_next, False
+        drop, self._drop_next = self._drop_next, False
         if remove and (self._unregistering or self._is_bound()):
             self._send(0)
+        elif drop:
+            self.drop()
 
     def _on_final(self, response: Message, verdict: str) -> None:
         code, reason = response.code, readable(response.reason)

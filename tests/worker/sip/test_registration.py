@@ -635,3 +635,55 @@ def test_the_password_is_nowhere_to_be_seen():
     assert KEY.password not in "".join(map(repr, shown))
     assert not any(KEY.password in str(m.headers.items()) for _, m in day.sent)
     assert ALICE.host in repr(engine.ctx.config)
+
+
+# A registrar that forgets us, on purpose
+
+
+def test_a_dropped_registration_is_not_noticed_before_the_refresh():
+    desk = Desk()
+    desk.answer(desk.register())
+    (drop,) = sends(desk.take(desk.engine.drop_registration(desk.now)))
+    assert drop.headers["Contact"] == f"<{CONTACT}>;expires=0"
+    assert sends(desk.answer(drop, 200, "Expires: 0")) == []
+    assert len(desk.reported(Registered)) == 1
+    assert not desk.reported(Unregistered)
+    assert 2600 < desk.due() < 3300
+    desk.answer(desk.slot())
+    assert desk.reported(Registered)[-1].refresh
+
+
+def test_a_drop_waits_for_the_register_that_is_under_way():
+    desk = Desk()
+    request = desk.register()
+    assert sends(desk.take(desk.engine.drop_registration(desk.now))) == []
+    (drop,) = sends(desk.answer(request))
+    assert drop.headers["Expires"] == "0"
+
+
+def test_who_registers_during_a_drop_is_registered_after_it():
+    desk = Desk()
+    desk.answer(desk.register())
+    (drop,) = sends(desk.take(desk.engine.drop_registration(desk.now)))
+    outputs = desk.take(desk.engine.register(7, desk.now))
+    if SlotWanted() not in outputs:
+        assert SlotWanted() in desk.answer(drop, 200, "Expires: 0")
+    desk.answer(desk.slot())
+    assert (7, "") in desk.ends()
+
+
+def test_a_drop_that_nobody_answers_is_over_after_timer_f():
+    desk = Desk()
+    desk.answer(desk.register())
+    desk.take(desk.engine.drop_registration(desk.now))
+    desk.advance(33)
+    assert not desk.reported(RegistrationFailed)
+    assert desk.engine.is_idle()
+
+
+def test_without_registrar_there_is_none_to_drop():
+    desk = Desk()
+    desk.engine = Engine(register_config(registrar=None))
+    with pytest.raises(StackRefusal) as refused:
+        desk.engine.drop_registration(desk.now)
+    assert refused.value.reason == "no_registrar"

@@ -1,0 +1,74 @@
+"""Harm to a phone on purpose: what a lab does to see what its PBX, and the herd, make of it."""
+
+from __future__ import annotations
+
+import signal
+
+from ..protocol.events import FaultInjected
+from ..protocol.messages import InjectFault
+from ..protocol.spec import HerdSpec
+from ..protocol.states import PhoneState
+from .effects import Effect, Signal
+from .events import EventStream
+from .life import Life
+from .phones import Phone, PhoneTable
+from .requests import Request, Requests
+
+__all__ = ["Faults"]
+
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+class Faults:
+    """Carries out ``InjectFault``; part of the core, so without process or clock."""
+
+    def __init__(
+        self,
+        spec: HerdSpec,
+        *,
+        table: PhoneTable,
+        life: Life,
+        requests: Requests,
+        events: EventStream,
+        effects: list[Effect],
+    ) -> None:
+        self._spec = spec
+        self._table = table
+        self._life = life
+        self._requests = requests
+        self._events = events
+        self._effects = effects
+
+    def inject(self, request: Request, body: InjectFault) -> None:
+        """Do a phone harm.  Raises PhoneNotFound."""
+        phone = self._table.find(body.phone)
+        refusal = self._refusal(phone, body)
+        if refusal is not None:
+            self._requests.refuse(request, *refusal)
+            return
+        event = FaultInjected(fault=body.fault, code=body.code if body.fault == "exit" else None)
+        self._events.emit(
+            event, self._life.now, phone=phone.name, incarnation=phone.incarnation, pid=phone.pid
+        )
+        if body.fault != "drop_registration":
+            phone.fault = f"exit {body.code}" if body.fault == "exit" else body.fault
+        if body.fault in _SIGNALS:
+            number = _SIGNALS[body.fault]
+            self._effects.append(Signal(phone.name, phone.incarnation, number))
+        else:
+            self._life.send(phone, body)
+        self._requests.done(request)
+
+    def _refusal(self, phone: Phone, body: InjectFault) -> tuple[str, str] | None:
+        """Reason and words, or None."""
+        if self._spec.faults != "allowed":
+            why = f"herd {self._spec.herd} does not take faults: put `faults: allowed` in its file"
+            return "faults_not_allowed", why
+        if not 0 <= body.code <= 255:
+            return "bad_exit_code", f"exit code {body.code}: expected 0 to 255"
+        if phone.state is not PhoneState.READY:
+            return "phone_not_ready", f"phone {phone.name} is {phone.state.value}, not ready"
+        if body.fault == "drop_registration" and phone.spec.register is None:
+            why = f"phone {phone.name} has no registrar: its spec needs `register`"
+            return "no_registrar", why
+        return None
