@@ -155,8 +155,8 @@ class Core:
         self.table = PhoneTable()
         self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self.nursery_pid = 0
-        self.clients = 0
-        """Set by the shell, to be told to clients."""
+        self.clients: Callable[[], int] = lambda: 0
+        """Set by the shell: how many there are."""
         self._ports = ports
         self._pid = pid
         self._version = version
@@ -540,6 +540,6 @@ class Core:
             uptime=self._now - self._began,
             states=dict(Counter(phone.state.value for phone in self.table)),
             calls=len(self._board.desk),
-            clients=self.clients,
+            clients=self.clients(),
             counters=counters,
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import itertools
 import json
 import os
 import resource
@@ -22,25 +21,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import zmq
 
-from ..protocol.codec import encode, from_client, from_worker
+from ..protocol.codec import encode, from_worker
 from ..protocol.errors import ProtocolError, RuntimeDirectoryError
 from ..protocol.events import Event
 from ..protocol.messages import (
-    Envelope,
     Events,
-    Leave,
     LogLine,
     Missed,
-    Refused,
 )
 from ..protocol.paths import HerdPaths, ensure_runtime_dir
 from ..protocol.spec import HerdSpec
 from . import addresses, effects, holders, sockets
-from .clients import Client, Clients, NotAdmitted
 from .core import Core
 from .effects import Effect, Finish, Input
 from .events import EventStream
@@ -51,6 +45,7 @@ from .phone_processes import PhoneProcesses
 from .poller import Poller, Turn
 from .ports import PortPool, RtpPool
 from .processes import become_subreaper
+from .reception import Reception
 from .routers import Delivery, Router
 from .signals import SignalPipe
 
@@ -62,7 +57,6 @@ EXIT_INTERRUPTED = 130
 
 WORKER_BATCH = 500
 """Messages of workers in one pass at the most, so that the others get their turn."""
-CLIENT_BATCH = 100
 RETRY_EVENTS = 0.05
 """Seconds until a client that read too slowly is tried again."""
 LOG_PATIENCE = 1.0
@@ -180,16 +174,14 @@ class _Service:
         )
         self._inbox: deque[Input] = deque()
         self._is_working = False
-        self._clients = Clients()
-        self._ids = itertools.count(1)
         self._retry_at: float | None = None
         """When a client that read too slowly is tried again."""
         self._finish: Finish | None = None
         with contextlib.ExitStack() as on_error:
             self._context = zmq.Context(1)
             on_error.callback(self._context.term)
-            self._control_socket = _serve(self._context, paths.control)
-            on_error.callback(self._control_socket.close)
+            control_socket = _serve(self._context, paths.control)
+            on_error.callback(control_socket.close)
             self._worker_socket = _serve(self._context, paths.workers)
             on_error.callback(self._worker_socket.close)
             self._poller = Poller()
@@ -205,7 +197,14 @@ class _Service:
                 hear_out=self._receive_from_workers,
             )
             on_error.pop_all()
-        self._poller.add_wake(self._control_socket.fd)
+        self._reception = Reception(
+            control_socket,
+            poller=self._poller,
+            log=log,
+            counts=self._core.counts,
+            feed=self._feed,
+        )
+        self._core.clients = self._reception.__len__
         self._poller.add_wake(self._worker_socket.fd)
         self._poller.add(signals.fd, Turn.OTHERS, self._on_signals)
         if options.owner_fd is not None:
@@ -231,7 +230,7 @@ class _Service:
         self._receive_from_workers()
         self._poller.run(Turn.PROCESSES)
         self._core.nursery_pid = self._phones.nursery_pid
-        self._receive_from_clients()
+        self._reception.receive()
         self._poller.run(Turn.OTHERS)
         deadline = self._core.next_deadline()
         now = time.monotonic()
@@ -244,7 +243,7 @@ class _Service:
     def _patience(self) -> float | None:
         """Seconds to sleep; None for as long as nothing happens."""
         # Last thing before the sleep: sends and receives swallow the descriptors' edges.
-        if self._worker_socket.has_input() or self._control_socket.has_input():
+        if self._worker_socket.has_input() or self._reception.has_input():
             return 0.0
         wanted = (self._core.next_deadline(), self._retry_at, self._phones.deadline)
         deadlines = [deadline for deadline in wanted if deadline is not None]
@@ -267,7 +266,7 @@ class _Service:
         for effect in wanted:
             match effect:
                 case effects.ToClient(client, body, reply_to):
-                    self._to_client(client, body, reply_to)
+                    self._reception.send(client, body, reply_to)
                 case effects.ToWorker(route, message):
                     delivery = self._worker_socket.send(route, encode(message))
                     if delivery is not Delivery.SENT:
@@ -307,65 +306,6 @@ class _Service:
             # Log lines, too: the core counts the messages of each link.
             self._feed(effects.FromWorker(route, message))
 
-    # -- clients ---------------------------------------------------------------------------------
-
-    def _receive_from_clients(self) -> None:
-        for route, frame in self._control_socket.receive(CLIENT_BATCH):
-            try:
-                if frame is None:
-                    raise ProtocolError("a message has one frame")
-                message = from_client.decode(frame.bytes)
-                if message.id <= 0:
-                    raise ProtocolError("a request has an id above 0")
-            except ProtocolError as error:
-                self._core.counts["client_garbage"] += 1
-                self._log.write("warning", "client_garbage", error=str(error))
-                continue
-            client = self._clients.get(route)
-            if isinstance(message.body, Leave):
-                if client is not None:
-                    self._client_gone(client)
-                continue
-            if client is None:
-                try:
-                    client = self._clients.admit(route, frame)
-                except NotAdmitted as error:
-                    self._turn_away(route, message.id, error)
-                    continue
-                self._core.clients = len(self._clients)
-                on_dead = functools.partial(self._client_gone, client)
-                self._poller.add(client.pidfd, Turn.OTHERS, on_dead)
-            self._feed(effects.FromClient(route, message))
-
-    def _turn_away(self, route: bytes, request: int, error: NotAdmitted) -> None:
-        self._core.counts["clients_refused"] += 1
-        self._log.write("warning", "client_refused", why=str(error))
-        if error.may_know:
-            body = Refused(reason="too_many_clients", message=str(error))
-            self._control_socket.send(
-                route, encode(Envelope(id=next(self._ids), reply_to=request, seq=1, body=body))
-            )
-
-    def _client_gone(self, client: Client) -> None:
-        self._poller.remove(client.pidfd)
-        self._clients.remove(client)
-        self._core.clients = len(self._clients)
-        self._feed(effects.ClientGone(client.route))
-
-    def _to_client(self, route: bytes, body: Any, reply_to: int = 0) -> Delivery:
-        client = self._clients.get(route)
-        if client is None:
-            return Delivery.GONE
-        data = encode(
-            Envelope(id=next(self._ids), reply_to=reply_to, seq=client.seq + 1, body=body)
-        )
-        delivery = self._control_socket.send(route, data)
-        if delivery is Delivery.SENT:
-            client.seq += 1
-        elif reply_to:
-            self._undeliverable(delivery, body, client=client.pid)
-        return delivery
-
     # -- events ----------------------------------------------------------------------------------
 
     def _flush_events(self) -> None:
@@ -380,7 +320,7 @@ class _Service:
         gone: list[bytes] = []
 
         def send(route: bytes, body: Events | Missed) -> bool:
-            delivery = self._to_client(route, body)
+            delivery = self._reception.send(route, body)
             if delivery is Delivery.GONE:
                 gone.append(route)
             return delivery is not Delivery.FULL
@@ -390,10 +330,7 @@ class _Service:
         if gone:
             self._retry_at = 0.0  # their calls end now, and others want to know
         for route in gone:
-            client = self._clients.get(route)
-            if client is not None:
-                self._client_gone(client)
-            else:
+            if not self._reception.dismiss(route):
                 stream.unsubscribe(route)
 
     # -- reasons to stop -------------------------------------------------------------------------
@@ -418,9 +355,7 @@ class _Service:
         ``orderly``: no phone runs, the nursery is asked to go.  Else the lifeline ends them all.
         """
         is_alone = self._phones.close(orderly=orderly)
-        for client in self._clients:
-            self._clients.remove(client)
-        self._control_socket.close()
+        self._reception.close()
         self._worker_socket.close()
         # Waits for the last replies, and until the socket files are surely unlinked: only then
         # may another herd of this name bind them.
