@@ -148,7 +148,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if page := config.getoption("--interop"):
-        config.pluginmanager.register(_Run(page))
+        config.pluginmanager.register(_Marks())
+        if not hasattr(config, "workerinput"):  # pytest-xdist: a process that only runs tests
+            config.pluginmanager.register(_Run(page))
+
+
+class _Marks:
+    """Writes a test's cells into its reports: tests may run in other processes than the page."""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            for mark in item.iter_markers("interop"):
+                item.user_properties.append(("interop", mark.args))
 
 
 class _Run:
@@ -156,16 +167,13 @@ class _Run:
 
     def __init__(self, page: Path) -> None:
         self._page = page
-        self._cells: dict[str, list[Cell]] = {}  # by the id of the test
         self._outcomes: dict[Cell, str] = {}
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            marks = item.iter_markers("interop")
-            self._cells[item.nodeid] = [Cell(*mark.args) for mark in marks]
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for cell in self._cells.get(report.nodeid, ()):
+        for name, value in report.user_properties:
+            if name != "interop" or not isinstance(value, Iterable):
+                continue
+            cell = Cell(*value)
             if report.outcome != "passed":
                 # One test that fails is not made good by another one.
                 if self._outcomes.get(cell) != "failed":

@@ -86,7 +86,8 @@ def test_none():
 """
 
 
-def test_a_run_writes_the_page(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [[], ["-n", "2"]], ids=["one process", "two"])
+def test_a_run_writes_the_page(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from interop import pytest_addoption, pytest_configure\n"
@@ -95,7 +96,7 @@ def test_a_run_writes_the_page(tmp_path: Path) -> None:
     (tmp_path / "test_them.py").write_text(MARKED)
     page = tmp_path / "page.md"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", f"--interop={page}", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", f"--interop={page}", "-p", "no:cacheprovider", *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,

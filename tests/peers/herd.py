@@ -156,7 +156,8 @@ class HerdProcess:
     def stop(self, timeout: float = 20.0) -> int:
         """``sipherd stop``, and the exit code of ``sipherd up``."""
         stopped = self.command("stop", timeout=timeout)
-        assert stopped.returncode == 0, f"sipherd stop: {stopped.stdout}{stopped.stderr}"
+        said = f"sipherd stop: {stopped.stdout}{stopped.stderr}"
+        assert stopped.returncode == 0, f"{said}\n{self.report()}"
         return self._process.wait(timeout)
 
     def report(self) -> str:
