@@ -9,7 +9,6 @@ import array
 import contextlib
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from ..protocol.fork import (
     decode_from_nursery,
     pack,
 )
+from .processes import inherited_environment, words_of_exit
 
 __all__ = ["DEFAULT_NURSERY", "NurseryLink", "NurseryUnfit", "open_output_pipe"]
 
@@ -32,9 +32,6 @@ DEFAULT_NURSERY: tuple[str, ...] = (sys.executable, "-P", "-m", "sipherd.worker.
 MAX_DEATHS = 5
 DEATHS_WITHIN = 60.0
 """Seconds; a nursery that dies more than MAX_DEATHS times within them is not started again."""
-
-# Meant for the supervisor alone: a phone that notified systemd would speak for it.
-_NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 
 
 class NurseryUnfit(Exception):
@@ -88,7 +85,7 @@ class NurseryLink:
                     stdout=output_write,
                     stderr=output_write,
                     pass_fds=tuple(passed.values()),
-                    env={k: v for k, v in os.environ.items() if k not in _NOT_INHERITED},
+                    env=inherited_environment(),
                     start_new_session=True,  # Ctrl-C may come before it could do so itself
                 )
             except OSError as error:
@@ -186,12 +183,7 @@ class NurseryLink:
         """Wait for the process, which is dead or about to be; its cause of death in words."""
         code = self._process.wait()
         self._close_ends()
-        if code >= 0:
-            return f"exit code {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
+        return words_of_exit(code)
 
     def restart(self, cause: str, now: float) -> None:
         """Another nursery after ``reap``.  Raises NurseryUnfit."""

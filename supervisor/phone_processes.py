@@ -20,6 +20,7 @@ from ..protocol.fork import Died, Fork, Forked, ForkFailed
 from ..protocol.messages import Envelope, Hello, WorkerMessage
 from . import effects
 from .effects import Input
+from .guard_link import GuardLink
 from .log import Lines, Log
 from .nursery_link import NurseryLink, NurseryUnfit, open_output_pipe
 from .poller import Poller, Turn
@@ -36,7 +37,7 @@ _EXIT_FAILED = 4
 
 
 class PhoneProcesses:
-    """The nursery, the phones' processes, and the lifeline that ends them all.
+    """The nursery, the phones' processes, the lifeline that ends them all, and its guard.
 
     ``feed(input)`` takes an input at once, ``later(input)`` after the effects being carried out;
     ``hear_out()`` reads what phones have sent, before one is told dead.  Raises NurseryUnfit, and
@@ -82,6 +83,7 @@ class PhoneProcesses:
             os.close(self._lifeline_write)
             raise
         self._watch_nursery(self._nursery)
+        self._guard = GuardLink(self._lifeline, poller=poller, log=log)
 
     @property
     def nursery_pid(self) -> int:
@@ -250,7 +252,7 @@ class PhoneProcesses:
             if process.is_gone:
                 self._buried(process, process.reap())
         known = {process.pid for process in self._processes} | self._strays.keys() | self._foreign
-        for pid in children() - known:
+        for pid in children() - known - {self._guard.pid}:
             self._end_stray(Process(("", 0), pid, os.pidfd_open(pid), is_ours=True))
 
     def _end_stray(self, stray: Process) -> None:
@@ -320,6 +322,7 @@ class PhoneProcesses:
 
         ``orderly``: no phone runs, the nursery is asked to go.  Else the lifeline ends them all.
         """
+        self._guard.stop()  # this process is one of those that it would end
         if not orderly:
             os.close(self._lifeline_write)
         is_alone = True

@@ -17,12 +17,22 @@ from typing import TypeAlias
 
 from .effects import DeathCause
 
-__all__ = ["Key", "Process", "Processes", "become_subreaper", "children"]
+__all__ = [
+    "Key",
+    "Process",
+    "Processes",
+    "become_subreaper",
+    "children",
+    "inherited_environment",
+    "words_of_exit",
+]
 
 Key: TypeAlias = tuple[str, int]
 """Phone and incarnation."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+# Meant for the supervisor alone: a phone that notified systemd would speak for it.
+_NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 
 
 def become_subreaper() -> None:
@@ -40,6 +50,21 @@ def children() -> set[int]:
         with contextlib.suppress(OSError):
             found.update(map(int, (task / "children").read_text().split()))
     return found
+
+
+def inherited_environment() -> dict[str, str]:
+    """The environment of this process's programs."""
+    return {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+
+
+def words_of_exit(code: int) -> str:
+    """How a process ended, from ``Popen.returncode``: ``exit code 1``, ``SIGKILL``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 @dataclass(slots=True, eq=False)
