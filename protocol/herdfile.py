@@ -11,13 +11,14 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import yaml
 
-from . import spec
+from . import restart_spec, spec
 from ._template import expand
 from .errors import HerdFileError
+from .restart_spec import Backoff, RestartSpec
 from .spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec, PortRange, RegisterSpec
 
 __all__ = ["load_herd_file", "parse_herd"]
@@ -173,6 +174,8 @@ class _Reader:
                 "strict_ports": self._bool,
                 "register_rate": self._checked(self._number, spec.check_rate),
                 "faults": self._one_of("refused", "allowed"),
+                "spawn_rate": self._checked(self._number, spec.check_rate),
+                "failed_share": self._checked(self._number, spec.check_share),
                 "phones": read_phones,
             },
             required=("phones",),
@@ -297,6 +300,8 @@ class _Reader:
                 "queue": self._checked(self._int, spec.check_not_negative),
                 "match_user": self._bool,
                 "trace": self._bool,
+                "restart": self._restart,
+                "on_parked": self._one_of("close", "hold"),
             },
             required=("name",),
         )
@@ -309,6 +314,34 @@ class _Reader:
         if "name" not in found:
             return None
         return PhoneSpec(name=found["name"], number=found.get("number", ""))
+
+    def _restart(self, place: _Place) -> RestartSpec | None:
+        """A policy alone, or a mapping."""
+        policy = self._one_of(*get_args(restart_spec.RestartPolicy))
+        if isinstance(place.node, yaml.ScalarNode):
+            return RestartSpec(policy=policy(place))  # type: ignore[arg-type]  # one of them
+        span = self._checked(self._seconds, restart_spec.check_span)
+
+        def backoff(place: _Place) -> Backoff:
+            found = self._mapping(place, {"first": span, "cap": span})
+            try:
+                return Backoff(**found)
+            except ValueError as error:
+                raise _Wrong(str(error)) from None
+
+        known = len(self._problems)
+        found = self._mapping(
+            place,
+            {
+                "policy": policy,
+                "max": self._checked(self._int, restart_spec.check_max),
+                "within": span,
+                "backoff": backoff,
+                "reset_after": self._checked(self._seconds, restart_spec.check_reset_after),
+                "exhausted": self._one_of("park", "slow"),
+            },
+        )
+        return RestartSpec(**found) if len(self._problems) == known else None
 
     def _register(self, place: _Place) -> RegisterSpec | None:
         user = self._checked(self._text, spec.check_user)

@@ -525,7 +525,11 @@ class PhoneInfo(Message, frozen=True, kw_only=True):
     uptime: float = 0.0
     """Seconds since the running process was started."""
     why: str = ""
-    """For FAILED: the cause."""
+    """For BACKOFF and FAILED: the cause."""
+    deaths: int = 0
+    """Of its processes, those that nobody had asked for."""
+    retry_in: float | None = None
+    """For BACKOFF: seconds until it is started again."""
     calls: tuple[str, ...] = ()
     waiting: int = 0
     """Calls that wait for a client."""
@@ -564,7 +568,8 @@ class HerdInfo(Message, frozen=True, kw_only=True):
     clients: int
     counters: dict[str, float]
     """``ports_allocated``, ``port_allocation_failures``, ``port_allocation_mean_ms``,
-    ``phones_started``, ``phone_restarts``, ``client_garbage``, ``worker_garbage`` …"""
+    ``phones_started``, ``phone_restarts``, ``phone_deaths``, ``client_garbage``,
+    ``worker_garbage`` …"""
 
 
 StopHow: TypeAlias = Literal[

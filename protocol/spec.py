@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from .events import DtmfMethod
+from .restart_spec import RestartSpec
 
 __all__ = [
     "CODECS",
@@ -188,6 +189,11 @@ def check_rate(per_second: float) -> None:
         raise ValueError("expected more than 0 and at most 10000 per second")
 
 
+def check_share(share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError("expected a share from 0 to 1")
+
+
 def check_reject(code: int) -> None:
     if not 300 <= code <= 699:
         raise ValueError("expected a SIP status from 300 to 699")
@@ -323,6 +329,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         queue: incoming calls that may wait for a client; the next one gets 486.
         match_user: answer 404 to an INVITE whose user part is not `number`.
         trace: an event for every SIP message.
+        restart: what becomes of it when its process dies.
+        on_parked: when it is not restarted, `close` its SIP sockets, or `hold` them open.
     """
 
     name: str
@@ -344,6 +352,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     queue: int = 4
     match_user: bool = False
     trace: bool = False
+    restart: RestartSpec = RestartSpec()
+    on_parked: Literal["close", "hold"] = "close"
 
     def __post_init__(self) -> None:
         _check("name", check_name, self.name)
@@ -379,6 +389,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             _check("max_calls", check_max_calls, self.max_calls)
         _check("ring_timeout", check_ring_timeout, self.ring_timeout)
         _check("queue", check_not_negative, self.queue)
+        if self.on_parked not in ("close", "hold"):
+            raise ValueError(f"on_parked {self.on_parked!r}: expected close or hold")
 
     def at(self, address: str) -> PhoneSpec:
         """The same phone on this address."""
@@ -460,6 +472,9 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         strict_ports: refuse to start instead of skipping a port that is in use.
         register_rate: REGISTER requests per second, of all phones together.
         faults: whether clients may do phones harm on purpose.
+        spawn_rate: restarts of phones that died, per second.
+        failed_share: the herd is stopped once more than this share of its phones is parked
+            because restarts did not help; 1 never stops it.
         phones: in the order of the file.
     """
 
@@ -469,12 +484,16 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     strict_ports: bool = False
     register_rate: float = 50.0
     faults: Literal["refused", "allowed"] = "refused"
+    spawn_rate: float = 50.0
+    failed_share: float = 0.5
     phones: tuple[PhoneSpec, ...] = ()
 
     def __post_init__(self) -> None:
         _check("herd", check_name, self.herd)
         _check("port_retries", check_not_negative, self.port_retries)
         _check("register_rate", check_rate, self.register_rate)
+        _check("spawn_rate", check_rate, self.spawn_rate)
+        _check("failed_share", check_share, self.failed_share)
         for conflict in conflicts(self.phones):
             raise ValueError(f"phones[{conflict.position}].{conflict.field}: {conflict.reason}")
 

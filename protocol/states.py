@@ -55,9 +55,17 @@ class CallState(enum.StrEnum):
 PHONE_MOVES: Mapping[PhoneState, frozenset[PhoneState]] = {
     PhoneState.NEW: frozenset({PhoneState.STARTING, PhoneState.STOPPED}),
     PhoneState.STARTING: frozenset(
-        {PhoneState.READY, PhoneState.DRAINING, PhoneState.STOPPED, PhoneState.FAILED}
+        {
+            PhoneState.READY,
+            PhoneState.DRAINING,
+            PhoneState.STOPPED,
+            PhoneState.BACKOFF,
+            PhoneState.FAILED,
+        }
     ),
-    PhoneState.READY: frozenset({PhoneState.DRAINING, PhoneState.FAILED, PhoneState.BACKOFF}),
+    PhoneState.READY: frozenset(
+        {PhoneState.DRAINING, PhoneState.STOPPED, PhoneState.BACKOFF, PhoneState.FAILED}
+    ),
     PhoneState.DRAINING: frozenset({PhoneState.STOPPED, PhoneState.STARTING}),
     PhoneState.STOPPED: frozenset({PhoneState.STARTING}),
     PhoneState.BACKOFF: frozenset({PhoneState.STARTING, PhoneState.STOPPED, PhoneState.FAILED}),

@@ -531,7 +531,10 @@ def _phones(result: Result) -> tuple[PhoneInfo, ...]:
 def _as_spec(phone: PhoneLike) -> PhoneSpec:
     if isinstance(phone, PhoneSpec):
         return phone
-    return msgspec.convert({"name": phone} if isinstance(phone, str) else phone, PhoneSpec)
+    given: dict[str, Any] = {"name": phone} if isinstance(phone, str) else dict(phone)
+    if isinstance(given.get("restart"), str):  # the short form of a herd file
+        given["restart"] = {"policy": given["restart"]}
+    return msgspec.convert(given, PhoneSpec)
 
 
 def _free_port(phone: PhoneLike) -> PhoneSpec:

@@ -8,6 +8,7 @@ of clients; this module says who gets what, and how the herd begins and ends.
 
 from __future__ import annotations
 
+import random
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -64,6 +65,7 @@ from ..protocol.messages import (
 )
 from ..protocol.spec import HerdSpec, PhoneSpec
 from ..protocol.states import PhoneState
+from .admission import AdmissionError, Admissions
 from .effects import (
     Begin,
     ClientGone,
@@ -83,12 +85,13 @@ from .effects import (
 )
 from .events import EventStream
 from .faults import Faults
-from .life import AdmissionError, Life
+from .life import Life
 from .operations import Creation, Operations, Starting, Stopping
 from .phones import Phone, PhoneTable
 from .ports import PortPool, RtpPool
 from .registrations import RegisterSlots
 from .requests import Request, Requests
+from .restarts import SpawnLimit
 from .switchboard import Switchboard
 from .timers import Timers
 
@@ -130,12 +133,14 @@ class _End:
 
     exit_code: int
     requests: list[Request]
+    message: str = ""
+    """Why, for people, if it failed."""
 
 
 class Core:
     """The decisions of one supervisor.
 
-    ``token`` makes the secret a worker proves itself with.
+    ``token`` makes the secret a worker proves itself with, ``jitter`` numbers from 0 to 1.
     """
 
     def __init__(
@@ -149,6 +154,7 @@ class Core:
         pid: int,
         version: str,
         wait_registered: bool = True,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.spec = spec
         self.events = events
@@ -169,10 +175,11 @@ class Core:
         self._coming_up: Creation | None = None
         """The phones of the herd file, until HerdReady."""
         self._slots = RegisterSlots(spec.register_rate, self._timers, self._grant_slot)
+        self._admissions = Admissions(table=self.table, ports=ports, rtp=rtp, jitter=jitter)
         self._life = Life(
             table=self.table,
-            ports=ports,
-            rtp=rtp,
+            admissions=self._admissions,
+            spawns=SpawnLimit(spec.spawn_rate),
             timers=self._timers,
             events=events,
             effects=self._effects,
@@ -239,6 +246,8 @@ class Core:
     def _settled(self, phone: Phone) -> None:
         self._operations.settled(phone)
         self._check_ready()
+        if phone.is_given_up:
+            self._check_share()
 
     def _lost(self, phone: Phone) -> tuple[str, ...]:
         return self._board.lost(phone)
@@ -248,7 +257,7 @@ class Core:
     def _begin(self, specs: tuple[PhoneSpec, ...]) -> None:
         self._began = self._now
         try:
-            admission = self._life.admit(specs)
+            admission = self._admissions.admit(specs)
         except AdmissionError as error:
             self._effects.append(Finish(EXIT_CONFIGURATION, str(error)))
             return
@@ -270,7 +279,9 @@ class Core:
         if creation is None or self._end is not None:
             return
         states = Counter(phone.registration.state for phone in creation.phones)
-        if self._wait_registered and states["registering"]:
+        if self._wait_registered and (
+            states["registering"] or any(phone.is_coming for phone in creation.phones)
+        ):
             return
         self._coming_up = None
         ready = HerdReady(
@@ -280,6 +291,20 @@ class Core:
             not_registered=states["failed"],
         )
         self.events.emit(ready, self._now)
+
+    def _check_share(self) -> None:
+        """Stop the herd once restarts have helped too few of its phones."""
+        failed = [phone for phone in self.table if phone.is_given_up]
+        if self._end is not None or len(failed) <= self.spec.failed_share * len(self.table):
+            return
+        first = min(failed, key=lambda phone: phone.failed_at)
+        why = (
+            f"{len(failed)} of {len(self.table)} phones have failed, more than failed_share "
+            f"{self.spec.failed_share:g} allows; the first was {first.name}: {first.why}"
+        )
+        self._stop_herd(why, EXIT_FAILED, None, quick=False)
+        assert self._end is not None
+        self._end.message = why
 
     def _grant_slot(self, name: str, incarnation: int) -> None:
         phone = self.table.get(name)
@@ -308,7 +333,7 @@ class Core:
             message = f"the processes of these phones survive SIGKILL: {', '.join(stuck)}"
             self._effects.append(Finish(EXIT_FAILED, message))
         else:
-            self._effects.append(Finish(self._end.exit_code))
+            self._effects.append(Finish(self._end.exit_code, self._end.message))
         self._end.exit_code = -1
 
     # -- processes -------------------------------------------------------------------------------
@@ -445,7 +470,7 @@ class Core:
 
     def _add(self, request: Request, specs: tuple[PhoneSpec, ...]) -> None:
         try:
-            admission = self._life.admit(specs)
+            admission = self._admissions.admit(specs)
         except AdmissionError as error:
             self._requests.refuse(request, error.reason, str(error))
             return
@@ -529,6 +554,7 @@ class Core:
             ),
             "phones_started": self._life.started,
             "phone_restarts": self._life.restarts,
+            "phone_deaths": self._life.deaths,
             "client_gaps": self._requests.gaps,
             **self.counts,
         }

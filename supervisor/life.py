@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from ..protocol.events import PhoneAdded, PhoneDied, PhoneMoved, PhoneRemoved, PortSkipped
+from ..protocol.exits import DO_NOT_RETRY
 from ..protocol.messages import (
-    ANY_PORT,
     Drain,
     Envelope,
     Exit,
@@ -24,16 +25,18 @@ from ..protocol.messages import (
     Welcome,
     WorkerMessage,
 )
-from ..protocol.spec import PhoneSpec, split_advertise
+from ..protocol.spec import split_advertise
 from ..protocol.states import PHONE_MOVES, PhoneState, check_move
+from .admission import Admission, Admissions
 from .effects import DeathCause, Effect, Log, Signal, StartProcess, ToWorker
 from .events import EventStream
 from .phones import Departure, Phone, PhoneTable
-from .ports import PortError, PortPool, RtpPool, Skip
+from .ports import PortError
 from .registrations import Registration
+from .restarts import Decision, Ending, SpawnLimit, ending
 from .timers import Timers
 
-__all__ = ["Admission", "AdmissionError", "Life"]
+__all__ = ["Life"]
 
 START_WINDOW = 32
 """Processes being started at once: enough to keep two cores busy, few enough that the last
@@ -46,39 +49,27 @@ REPORT_AFTER = 10.0
 QUICK_KILL_AFTER = 1.0
 QUICK_REPORT_AFTER = 3.0
 
-
-def _has_any_port(spec: PhoneSpec) -> bool:
-    """``port: 0`` takes its RTP ports from the kernel, too: it lives beside any other herd."""
-    return spec.port == 0
-
-
-class AdmissionError(Exception):
-    """Phones can't be created; nothing of them is left."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+_WITHOUT_PROCESS = frozenset(
+    {PhoneState.NEW, PhoneState.BACKOFF, PhoneState.STOPPED, PhoneState.FAILED}
+)
+_NOTHING_SENT: Mapping[int, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Phones that have their ports, and the ports that were passed over on the way."""
-
-    phones: list[Phone]
-    skips: list[Skip]
-
-
-def describe(exit_code: int | None, number: int | None) -> str:
-    """The cause of a death in words."""
+def describe(
+    exit_code: int | None, number: int | None, sent: Mapping[int, str] = _NOTHING_SENT
+) -> str:
+    """The cause of a death in words; ``sent`` are the signals from here, and why."""
     if number is not None:
         try:
             name = signal.Signals(number).name
         except ValueError:
             name = f"signal {number}"
-        # Nobody here sends SIGKILL to a phone that was not told to stop.
+        if number in sent:
+            return f"{name} by sipherd: {sent[number]}"
         return f"{name} (perhaps out of memory)" if number == signal.SIGKILL else name
     if exit_code is not None:
-        return f"exit code {exit_code}"
+        meaning = DO_NOT_RETRY.get(exit_code)
+        return f"exit code {exit_code}" + (f" ({meaning})" if meaning else "")
     return "unknown"
 
 
@@ -89,8 +80,8 @@ class Life:
         self,
         *,
         table: PhoneTable,
-        ports: PortPool,
-        rtp: RtpPool,
+        admissions: Admissions,
+        spawns: SpawnLimit,
         timers: Timers,
         events: EventStream,
         effects: list[Effect],
@@ -99,11 +90,11 @@ class Life:
         lost: Callable[[Phone], tuple[str, ...]],
     ) -> None:
         self.table = table
-        self.ports = ports
-        self.rtp = rtp
         self.timers = timers
         self.events = events
         self.effects = effects
+        self._admissions = admissions
+        self._spawns = spawns
         self._token = token
         self._settled = settled
         self._lost = lost
@@ -113,41 +104,9 @@ class Life:
         self.now = 0.0
         self.started = 0
         self.restarts = 0
+        self.deaths = 0
 
-    # -- admission -------------------------------------------------------------------------------
-
-    def admit(self, specs: Sequence[PhoneSpec]) -> Admission:
-        """Reserve and bind all that these phones need, or raise AdmissionError and keep nothing.
-
-        Nothing is told of them before ``announce``.
-        """
-        known: dict[str, str] = {}
-        specs = [self.ports.placed(spec, known) for spec in specs]
-        wanted = sum(self._pairs(spec) for spec in specs if not _has_any_port(spec))
-        if not self.rtp.free_after(wanted):
-            raise AdmissionError(
-                "no_rtp_port",
-                f"{len(specs)} phones need {wanted * 2} RTP ports, too many for the range "
-                f"{self.rtp.ports} with {len(self.rtp.ports)}; widen ports.rtp or lower max_calls",
-            )
-        fixed = [spec.port for spec in specs if spec.port]
-        # Fixed ports first, so that nobody gets one by taking the next of the range.
-        order = sorted(range(len(specs)), key=lambda i: (not specs[i].port, i))
-        made: dict[int, Phone] = {}
-        skips: list[Skip] = []
-        try:
-            for index in order:
-                phone, skipped = self._admit(specs[index], fixed)
-                made[index] = phone
-                skips += skipped
-        except (AdmissionError, PortError) as error:
-            for phone in made.values():
-                self._free(phone)
-            raise AdmissionError(error.reason, str(error)) from None
-        phones = [made[index] for index in range(len(specs))]
-        for phone in phones:
-            self.table.add(phone)
-        return Admission(phones, skips)
+    # -- admitted, dismissed -----------------------------------------------------------------------
 
     def announce(self, admission: Admission) -> list[Phone]:
         """Tell of the phones that were admitted, and return them."""
@@ -161,66 +120,31 @@ class Life:
             )
         return admission.phones
 
-    def _admit(self, spec: PhoneSpec, fixed: list[int]) -> tuple[Phone, list[Skip]]:
-        taken = self.table.taken(spec)
-        if taken:
-            raise AdmissionError("duplicate_name", f"phone {spec.name}: {taken}")
-        pairs = self._pairs(spec)
-        first = ANY_PORT if _has_any_port(spec) else self.rtp.lease(pairs)
-        if first is None:
-            raise AdmissionError(
-                "no_rtp_port",
-                f"phone {spec.name}: no block of {pairs * 2} RTP ports left in {self.rtp.ports}; "
-                "widen ports.rtp or lower max_calls",
-            )
-        try:
-            binding, skips = self.ports.allocate(spec, keep_free=fixed)
-        except PortError:
-            self._release_rtp(first)
-            raise
-        phone = Phone(
-            spec=spec,
-            host=binding.host,
-            port=binding.port,
-            rtp_first=first,
-            rtp_pairs=pairs,
-            sockets=binding.sockets,
-        )
-        return phone, skips
-
-    @staticmethod
-    def _pairs(spec: PhoneSpec) -> int:
-        """One RTP/RTCP pair a call; without media one for all."""
-        return 1 if spec.media == "none" else spec.call_limit or 1
-
     def dismiss(self, phone: Phone) -> None:
         """Forget a phone without process; its number is free."""
         self.table.remove(phone)
-        self._free(phone)
+        self._admissions.free(phone, self.now)
         self._emit(phone, PhoneRemoved())
-
-    def _free(self, phone: Phone) -> None:
-        self._close_sockets(phone)
-        self.ports.release(phone.spec, phone.port, rest=phone.used, now=self.now)
-        self._release_rtp(phone.rtp_first)
-
-    def _release_rtp(self, first: int) -> None:
-        if first != ANY_PORT:
-            self.rtp.release(first)
-
-    def _close_sockets(self, phone: Phone) -> None:
-        if phone.sockets is not None:
-            self.ports.close(phone.sockets)
-            phone.sockets = None
 
     # -- start -----------------------------------------------------------------------------------
 
     def start(self, phone: Phone) -> None:
-        """From NEW, STOPPED or FAILED to STARTING.  Raises PortError if its port was stolen."""
-        if phone.sockets is None:
-            phone.sockets = self.ports.bind_again(phone.spec, phone.port).sockets
+        """To STARTING, now.  Raises PortError if its port was stolen.
+
+        From NEW, STOPPED or FAILED it begins a new life, in which the first start must succeed;
+        in BACKOFF it has its restart sooner.
+        """
+        if phone.state is not PhoneState.BACKOFF:
+            phone.policy.clear()
+            phone.is_asked_for = True
+        self._admissions.bind_again(phone)
+        self._begin_start(phone)
+
+    def _begin_start(self, phone: Phone) -> None:
+        self._no_longer_waiting(phone)
         self._move(phone, PhoneState.STARTING)
         phone.why = ""
+        phone.is_given_up = False
         self._queue.append(phone)
         self._fill_window()
 
@@ -238,7 +162,8 @@ class Life:
         phone.token = self._token()
         phone.route = None
         phone.pid = 0
-        phone.died_at = None
+        phone.died_at = phone.ready_at = None
+        phone.signals = {}
         phone.seq_in = phone.seq_out = 0
         phone.counters = {}
         phone.registration = Registration()
@@ -257,8 +182,8 @@ class Life:
         self._no_longer_starting(phone)
         if phone.state is PhoneState.DRAINING:
             self._conclude_departure(phone)
-            return
-        self._fail(phone, f"no process: {error}")
+        elif phone.state is PhoneState.STARTING:
+            self._died(phone, f"no process: {error}", Ending.ABNORMAL)
 
     def nursery_gone(self) -> None:
         """Fork requests not answered went with it: ask again, as a new incarnation."""
@@ -330,6 +255,8 @@ class Life:
             return  # stopped meanwhile
         self._no_longer_starting(phone)
         self.started += 1
+        phone.ready_at = self.now
+        phone.is_asked_for = False
         if phone.spec.register is not None:
             phone.registration.state = "registering"
         self._move(phone, PhoneState.READY)
@@ -346,12 +273,17 @@ class Life:
         self.effects.append(ToWorker(phone.route, envelope))
 
     def _start_overdue(self, phone: Phone) -> None:
-        phone.why = f"not ready within {START_DEADLINE:.0f} s"
-        self._no_longer_starting(phone)
+        phone.start_timer = None
+        why = f"not ready within {START_DEADLINE:.0f} s"
         if phone.pid:
-            self.effects.append(Signal(phone.name, phone.incarnation, signal.SIGKILL))
+            self.kill(phone, signal.SIGKILL, why)
         else:
-            self._fail(phone, phone.why)
+            self._died(phone, f"no process: {why}", Ending.ABNORMAL)
+
+    def kill(self, phone: Phone, number: signal.Signals, why: str) -> None:
+        """Signal the running process, and remember why: its death record says so."""
+        phone.signals[number] = why
+        self.effects.append(Signal(phone.name, phone.incarnation, number))
 
     def _no_longer_starting(self, phone: Phone) -> None:
         self._starting.discard(phone)
@@ -374,39 +306,110 @@ class Life:
         if phone.cause_timer is not None:
             phone.cause_timer.cancel()
             phone.cause_timer = None
-        self._no_longer_starting(phone)
-        words = describe(cause.exit_code, cause.signal) if cause else "unknown"
-        expected = phone.state is PhoneState.DRAINING
+        code, number = (cause.exit_code, cause.signal) if cause else (None, None)
+        words = describe(code, number, phone.signals)
+        if phone.state is not PhoneState.DRAINING:
+            self._died(phone, words, ending(code))
+            return
         departure = phone.departure
-        clean = cause is not None and cause.exit_code == 0
-        if departure and departure.how == "drained" and not (departure.said_goodbye or clean):
+        assert departure is not None
+        ended = self._let_go(phone)
+        if departure.how == "drained" and not (departure.said_goodbye or code == 0):
             departure.how = "died"
-            expected = False
-        ended = self._lost(phone)
-        if not expected:
-            why = phone.why or words
-            self._emit(
-                phone,
-                PhoneDied(
-                    cause=words,
-                    uptime=round(self.now - phone.forked_at, 3),
-                    state=phone.state,
-                    calls=ended,
-                    next_action="none" if phone.state is PhoneState.DRAINING else "parked",
-                ),
-            )
+            self._record(phone, words, ended, "none")
+        self._conclude_departure(phone)
+
+    def _died(self, phone: Phone, words: str, end: Ending) -> None:
+        """A phone that should have lived has no process any more: what becomes of it?"""
+        self._no_longer_starting(phone)
+        ended = self._let_go(phone)
+        if phone.is_asked_for:
+            # Whoever asked is told, and knows better than the policy whether to try again.
+            decision = Decision("park")
+        else:
+            served = None if phone.ready_at is None else self.now - phone.ready_at
+            decision = phone.policy.decide(end, self.now, served=served)
+        self._record(phone, words, ended, str(decision))
+        match decision.action:
+            case "restart":
+                self._back_off(phone, words, decision.delay)
+            case "leave":
+                self._leave(phone)
+            case "park":
+                phone.is_given_up = (
+                    not phone.is_asked_for and phone.spec.restart.policy != "temporary"
+                )
+                self._fail(phone, f"{words}; {decision.why}" if decision.why else words)
+
+    def _record(self, phone: Phone, cause: str, calls: tuple[str, ...], next_action: str) -> None:
+        """One event and one line of the log for each death."""
+        phone.deaths += 1
+        self.deaths += 1
+        died = PhoneDied(
+            cause=cause,
+            uptime=round(self.now - phone.forked_at, 3),
+            state=phone.state,
+            calls=calls,
+            next_action=next_action,
+        )
+        self._emit(phone, died)
+        fields = msgspec.to_builtins(died)
+        del fields["kind"]
+        fields |= {"phone": phone.name, "incarnation": phone.incarnation, "pid": phone.pid}
+        self.effects.append(Log("error", "phone_died", fields))
+
+    def _let_go(self, phone: Phone) -> tuple[str, ...]:
+        """Forget what was the dead process's own; its calls, which are over now."""
         if phone.route is not None:
             self._routes.pop(phone.route, None)
             phone.route = None
         phone.registration = Registration()
-        if phone.state is PhoneState.DRAINING:
-            self._conclude_departure(phone)
+        return self._lost(phone)
+
+    # -- what follows a death --------------------------------------------------------------------
+
+    def _back_off(self, phone: Phone, why: str, delay: float) -> None:
+        """The held sockets keep what arrives meanwhile."""
+        phone.why = why
+        self._move(phone, PhoneState.BACKOFF, why)
+        phone.pid = 0
+        if delay:
+            self._retry_at(phone, self.now + delay, self._restart)
         else:
-            self._fail(phone, why)
+            self._restart(phone)
+        self._fill_window()
+
+    def _restart(self, phone: Phone) -> None:
+        """Its back-off is over: start it when its turn comes."""
+        turn = self._spawns.reserve(self.now)
+        if turn <= self.now:
+            self._begin_start(phone)
+        else:
+            self._retry_at(phone, turn, self._begin_start)
+
+    def _retry_at(self, phone: Phone, when: float, action: Callable[[Phone], None]) -> None:
+        phone.retry_at = when
+        phone.retry_timer = self.timers.at(when, lambda: action(phone))
+
+    def _no_longer_waiting(self, phone: Phone) -> None:
+        phone.retry_at = None
+        if phone.retry_timer is not None:
+            phone.retry_timer.cancel()
+            phone.retry_timer = None
+
+    def _leave(self, phone: Phone) -> None:
+        """It had nothing left to do: as if it had been stopped."""
+        self._admissions.close_sockets(phone)
+        self._move(phone, PhoneState.STOPPED)
+        phone.pid = 0
+        self._settled(phone)
+        self._fill_window()
 
     def _fail(self, phone: Phone, why: str) -> None:
-        self._close_sockets(phone)
+        if phone.spec.on_parked == "close" or phone.is_asked_for:
+            self._admissions.close_sockets(phone)
         phone.why = why
+        phone.failed_at = self.now
         self._move(phone, PhoneState.FAILED, why)
         phone.pid = 0
         self._settled(phone)
@@ -417,9 +420,8 @@ class Life:
     def stop(self, phone: Phone, *, quick: bool = False, then_start: bool = False) -> None:
         """Towards STOPPED from any state; ``quick`` does not wait for the peers' answers."""
         phone.start_again = then_start
-        if phone.state in (PhoneState.STOPPED, PhoneState.NEW, PhoneState.FAILED) or (
-            phone.state is PhoneState.STARTING and phone in self._queue
-        ):
+        if phone.state in _WITHOUT_PROCESS or phone in self._queue:
+            self._no_longer_waiting(phone)
             if phone in self._queue:
                 self._queue.remove(phone)
             phone.departure = phone.departure or Departure(self.now, how="not_running")
@@ -486,6 +488,8 @@ class Life:
                 timer.cancel()
         phone.pid = 0
         phone.why = ""
+        phone.policy.clear()
+        phone.is_given_up = False
         if phone.start_again:
             phone.start_again = False
             phone.departure = None
@@ -494,11 +498,11 @@ class Life:
             except PortError as error:
                 if phone.state is not PhoneState.STOPPED:
                     self._move(phone, PhoneState.STOPPED)
-                self._close_sockets(phone)
+                self._admissions.close_sockets(phone)
                 phone.why = str(error)
                 self._settled(phone)
             return
-        self._close_sockets(phone)
+        self._admissions.close_sockets(phone)
         if phone.state is not PhoneState.STOPPED:
             self._move(phone, PhoneState.STOPPED)
         self._settled(phone)

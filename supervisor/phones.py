@@ -13,6 +13,7 @@ from ..protocol.spec import PhoneSpec, bracketed, is_wildcard, split_advertise
 from ..protocol.states import CallState, PhoneState
 from .calls import CallRecord
 from .registrations import Registration
+from .restarts import Restarts
 from .timers import Timer
 
 __all__ = ["Departure", "Phone", "PhoneTable"]
@@ -40,7 +41,8 @@ class Phone:
     rtp_first: int
     rtp_pairs: int
     sockets: SipSockets | None
-    """The held SIP sockets; None while STOPPED or FAILED."""
+    """The held SIP sockets; None while STOPPED, or FAILED unless ``on_parked`` is ``hold``."""
+    policy: Restarts
     state: PhoneState = PhoneState.NEW
     why: str = ""
     incarnation: int = 0
@@ -53,7 +55,19 @@ class Phone:
     forked_at: float = 0.0
     died_at: float | None = None
     """When the process was seen dead; the cause may still be on its way."""
+    ready_at: float | None = None
+    """Since when the running process serves."""
+    retry_at: float | None = None
+    """In BACKOFF: when it is started again."""
+    is_asked_for: bool = False
+    """Somebody waits for this start: if it fails, it is not tried again."""
+    is_given_up: bool = False
+    """FAILED because the policy had no more restarts for it."""
+    failed_at: float = 0.0
+    signals: dict[int, str] = field(default_factory=dict)
+    """Signals that the running process was sent from here, and why."""
     restarts: int = 0
+    deaths: int = 0
     used: bool = False
     """It has had calls: its number rests before another phone gets it."""
     counters: dict[str, int] = field(default_factory=dict)
@@ -64,6 +78,7 @@ class Phone:
     registration: Registration = field(default_factory=Registration)
     """That of the running process."""
     start_timer: Timer | None = None
+    retry_timer: Timer | None = None
     cause_timer: Timer | None = None
     departure: Departure | None = None
     start_again: bool = False
@@ -73,6 +88,11 @@ class Phone:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def is_coming(self) -> bool:
+        """It will be READY, unless something goes wrong."""
+        return self.state in (PhoneState.STARTING, PhoneState.BACKOFF)
 
     @property
     def uri(self) -> str:
@@ -103,6 +123,8 @@ class Phone:
             pid=self.pid,
             incarnation=self.incarnation,
             restarts=self.restarts,
+            deaths=self.deaths,
+            retry_in=None if self.retry_at is None else max(self.retry_at - now, 0.0),
             uptime=now - self.forked_at if self.pid else 0.0,
             why=self.why,
             calls=tuple(call.id for call in self.calls.values()),

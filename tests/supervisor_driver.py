@@ -125,6 +125,7 @@ class Driver:
             pid=1,
             version="0",
             wait_registered=wait_registered,
+            jitter=lambda: 0.0,
         )
         self.effects: list[Effect] = []
         self.pids = itertools.count(5000)

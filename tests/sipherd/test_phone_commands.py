@@ -41,16 +41,17 @@ def test_ps_for_programs(run: Run, herd: Herd) -> None:
 
 
 def test_ps_tells_why_a_phone_failed(run: Run, herd: Herd) -> None:
+    carol = herd.add("carol", media="none", restart="temporary")
     with herd.events(timeout=5) as events:
-        os.kill(herd["bob"].info().pid, signal.SIGKILL)
+        os.kill(carol.info().pid, signal.SIGKILL)
         assert any(getattr(event.body, "state", "") == "failed" for event in events)
     ran = run("ps", "--herd", herd.name)
-    heads, _, bob = rows(ran.out)
+    heads, *_, row = rows(ran.out)
     assert heads[-1] == "WHY"
-    assert bob[2:5] == ["failed", str(herd["bob"].port), "1"]  # neither activity nor pid
-    assert "SIGKILL" in bob
-    assert run("reset", "bob", "--herd", herd.name).out.startswith("bob stopped: ")
-    assert run("start", "bob", "--herd", herd.name).out.startswith("bob ready: ")
+    assert row[2:5] == ["failed", str(carol.port), "1"]  # neither activity nor pid
+    assert "SIGKILL" in row
+    assert run("reset", "carol", "--herd", herd.name).out.startswith("carol stopped: ")
+    assert run("start", "carol", "--herd", herd.name).out.startswith("carol ready: ")
 
 
 def test_calls_are_listed_and_shown(run: Run, herd: Herd) -> None:

@@ -36,6 +36,7 @@ from sipherd.protocol.messages import (
     StopReport,
     Welcome,
 )
+from sipherd.protocol.restart_spec import RestartSpec
 from sipherd.protocol.states import PhoneState
 from sipherd.supervisor.effects import (
     Begin,
@@ -52,6 +53,7 @@ from supervisor_driver import Driver, phone
 
 ALICE = phone("alice", "1001")
 BOB = phone("bob", "1002")
+MORTAL = phone("alice", "1001", restart=RestartSpec(policy="temporary"))
 
 
 @pytest.fixture
@@ -147,7 +149,7 @@ def test_a_phone_that_never_says_ready_is_killed_and_fails_the_start() -> None:
     herd.die("alice", signal=signal.SIGKILL)
     finish = herd.finished()
     assert finish is not None
-    assert finish.message == "phone alice did not start: not ready within 10 s"
+    assert finish.message == "phone alice did not start: SIGKILL by sipherd: not ready within 10 s"
 
 
 def test_a_kernel_that_gives_no_process_fails_the_start() -> None:
@@ -195,7 +197,6 @@ def test_a_second_hello_with_the_right_token_is_turned_away(herd: Driver) -> Non
 
 def test_what_an_old_incarnation_says_is_dropped_and_counted(herd: Driver) -> None:
     herd.die("alice", signal=signal.SIGSEGV)
-    herd.ask(RestartPhones(which=("alice",)))
     herd.bring_up()
     herd.from_worker("alice", Counters(values={"x": 1}), incarnation=1)
     assert herd.phone("alice").counters == {}
@@ -211,59 +212,67 @@ def test_a_process_that_came_too_late_is_killed() -> None:
     assert ("alice", signal.SIGKILL) in herd.signals()
 
 
+@pytest.fixture
+def mortal() -> Driver:
+    """A herd whose alice is not started again."""
+    herd = Driver(MORTAL, BOB)
+    herd.begin()
+    return herd
+
+
 # -- death ---------------------------------------------------------------------------------------
 
 
-def test_a_death_costs_one_phone_and_its_socket(herd: Driver) -> None:
-    call = herd.place("alice", "bob")
-    herd.die("alice", signal=signal.SIGSEGV)
-    assert herd.state("alice") is PhoneState.FAILED
-    assert herd.state("bob") is PhoneState.READY
-    (death,) = herd.told(PhoneDied)
+def test_a_death_costs_one_phone_and_its_socket(mortal: Driver) -> None:
+    call = mortal.place("alice", "bob")
+    mortal.die("alice", signal=signal.SIGSEGV)
+    assert mortal.state("alice") is PhoneState.FAILED
+    assert mortal.state("bob") is PhoneState.READY
+    (death,) = mortal.told(PhoneDied)
     assert (death.cause, death.calls, death.state) == ("SIGSEGV", (call,), PhoneState.READY)
-    (ended,) = herd.told(CallEnded)
+    (ended,) = mortal.told(CallEnded)
     assert (ended.call, ended.cause) == (call, "phone_crashed")
-    assert 5060 not in herd.kernel.bound.values()
+    assert 5060 not in mortal.kernel.bound.values()
 
 
-def test_restart_brings_it_back_on_the_same_port(herd: Driver) -> None:
-    herd.die("alice", exit_code=1)
-    id = herd.ask(RestartPhones(which=("1001",)))
-    herd.bring_up()
-    (info,) = herd.reply(id).result.phones
+def test_restart_brings_it_back_on_the_same_port(mortal: Driver) -> None:
+    mortal.die("alice", exit_code=1)
+    id = mortal.ask(RestartPhones(which=("1001",)))
+    mortal.bring_up()
+    (info,) = mortal.reply(id).result.phones
     assert (info.state, info.port, info.incarnation) == (PhoneState.READY, 5060, 2)
-    assert herd.answer(GetHerd()).counters["phone_restarts"] == 1
+    assert mortal.answer(GetHerd()).counters["phone_restarts"] == 1
 
 
-def test_a_thief_of_the_port_is_named(herd: Driver) -> None:
-    herd.die("alice", exit_code=1)
-    herd.kernel.foreign[5060] = "pid 7 (thief)"
-    refused = herd.answer(StartPhones(which=("alice",)))
+def test_a_thief_of_the_port_is_named(mortal: Driver) -> None:
+    mortal.die("alice", exit_code=1)
+    mortal.kernel.foreign[5060] = "pid 7 (thief)"
+    refused = mortal.answer(StartPhones(which=("alice",)))
     assert refused.reason == "start_failed"
     assert "5060" in refused.message
     assert "pid 7 (thief)" in refused.message
-    del herd.kernel.foreign[5060]
-    herd.ask(StartPhones(which=("alice",)))
-    herd.bring_up()
-    assert herd.state("alice") is PhoneState.READY
+    del mortal.kernel.foreign[5060]
+    mortal.ask(StartPhones(which=("alice",)))
+    mortal.bring_up()
+    assert mortal.state("alice") is PhoneState.READY
 
 
-def test_a_cause_that_never_comes_is_unknown(herd: Driver) -> None:
+def test_a_cause_that_never_comes_is_unknown(mortal: Driver) -> None:
     from sipherd.supervisor.effects import DeathCause, ProcessGone
 
-    herd.step(ProcessGone("alice", 1))
-    assert herd.state("alice") is PhoneState.READY
-    herd.after(1.0)
-    (death,) = herd.told(PhoneDied)
+    mortal.step(ProcessGone("alice", 1))
+    assert mortal.state("alice") is PhoneState.READY
+    mortal.after(1.0)
+    (death,) = mortal.told(PhoneDied)
     assert death.cause == "unknown"
     # It comes after all, and changes nothing.
-    herd.step(DeathCause("alice", 1, 0, None))
-    assert herd.state("alice") is PhoneState.FAILED
+    mortal.step(DeathCause("alice", 1, 0, None))
+    assert mortal.state("alice") is PhoneState.FAILED
 
 
-def test_a_reset_forgets_the_failure(herd: Driver) -> None:
-    herd.die("alice", exit_code=1)
-    (info,) = herd.answer(ResetPhones(which=("alice",))).phones
+def test_a_reset_forgets_the_failure(mortal: Driver) -> None:
+    mortal.die("alice", exit_code=1)
+    (info,) = mortal.answer(ResetPhones(which=("alice",))).phones
     assert (info.state, info.why) == (PhoneState.STOPPED, "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sipherd.protocol.events import HerdReady, Registered, RegistrationFailed, Unregistered
+from sipherd.protocol.exits import WorkerExit
 from sipherd.protocol.messages import (
     AskToRegister,
     Done,
@@ -16,6 +17,7 @@ from sipherd.protocol.messages import (
     UnregisterPhone,
 )
 from sipherd.protocol.spec import RegisterSpec
+from sipherd.protocol.states import PhoneState
 from sipherd.supervisor.registrations import RegisterSlots
 from sipherd.supervisor.timers import Timers
 from supervisor_driver import Driver, phone
@@ -161,10 +163,19 @@ def test_the_herd_is_ready_when_all_are_registered_or_refused() -> None:
     assert len(herd.told(HerdReady)) == 1
 
 
-def test_a_phone_that_dies_is_not_waited_for() -> None:
+def test_a_phone_that_dies_and_comes_back_is_waited_for() -> None:
     herd = herd_of("a")
-    assert not herd.told(HerdReady)
     herd.die("a", exit_code=1)
+    herd.bring_up()
+    assert not herd.told(HerdReady)
+    herd.happens("a", REGISTERED)
+    assert len(herd.told(HerdReady)) == 1
+
+
+def test_a_phone_that_is_parked_is_not_waited_for() -> None:
+    herd = herd_of("a")
+    herd.die("a", exit_code=WorkerExit.CONFIGURATION)
+    assert herd.state("a") is PhoneState.FAILED
     assert len(herd.told(HerdReady)) == 1
 
 

@@ -609,12 +609,14 @@ def test_a_killed_phone_is_told_with_its_cause(start: Start, raw: Callable[..., 
     supervisor = start(a_herd("alice", "bob"))
     phones = supervisor.wait_ready()
     os.kill(phones["alice"].pid, signal.SIGKILL)
-    wait_for(lambda: supervisor.phones()["alice"].state is PhoneState.FAILED, "alice failed")
-    after = supervisor.phones()
-    assert after["alice"].why.startswith("SIGKILL")
+    wait_for(lambda: supervisor.phones()["alice"].incarnation == 2, "alice again")
+    after = supervisor.wait_ready()
+    assert (after["alice"].port, after["alice"].deaths) == (phones["alice"].port, 1)
     assert after["bob"].pid == phones["bob"].pid
-    supervisor.ask(RestartPhones(which=("alice",)))
-    assert supervisor.wait_ready()["alice"].port == phones["alice"].port
+    (died,) = wait_for(lambda: supervisor.logged("phone_died"), "the death record")
+    assert died["cause"] == "SIGKILL (perhaps out of memory)"
+    assert died["next_action"] == "restart now"
+    assert (died["phone"], died["pid"]) == ("alice", phones["alice"].pid)
 
 
 def test_a_killed_nursery_costs_no_phone(start: Start) -> None:
@@ -632,13 +634,13 @@ def test_a_killed_nursery_costs_no_phone(start: Start) -> None:
     supervisor.ask(AddPhones(specs=(PhoneSpec(name="carol", port=0),)))
     # A phone of the old one is the supervisor's child: reaped, with its cause.
     os.kill(phones["alice"].pid, signal.SIGSEGV)
-    wait_for(lambda: supervisor.phones()["alice"].state is PhoneState.FAILED, "alice failed")
-    assert supervisor.phones()["alice"].why == "SIGSEGV"
+    wait_for(lambda: supervisor.phones()["alice"].incarnation == 2, "alice again")
     assert not psutil.pid_exists(phones["alice"].pid)
     supervisor.ask(RestartPhones())
     supervisor.wait_ready()
     assert supervisor.end() == 0
     assert [line["cause"] for line in supervisor.logged("nursery_died")] == ["SIGKILL"]
+    assert [line["cause"] for line in supervisor.logged("phone_died")] == ["SIGSEGV"]
 
 
 def test_a_nursery_killed_in_the_middle_of_a_start(start: Start) -> None:
