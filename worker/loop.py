@@ -29,7 +29,7 @@ from .resolve import Resolver
 from .rtp_ports import RtpPorts
 from .rtp_sockets import RtpSockets
 from .sip.engine import Engine
-from .stack import Hop
+from .stack import Aged, Hop
 from .tcp import Tcp
 from .udp import Udp
 
@@ -37,6 +37,8 @@ __all__ = ["Worker"]
 
 _ROUND = 64
 """Datagrams taken at a time, so that commands and timers get their turn."""
+_BATCH = 256
+"""Datagrams of the backlog that are looked at together."""
 _EXIT_LIMIT = 0.5
 """Seconds after SIGTERM or the end of the lifeline when the process is gone at the latest."""
 _LINGER = 0.05
@@ -61,6 +63,8 @@ class Worker:
         self._lifeline_fd = lifeline_fd
         self._phone: Phone | None = None
         self._udp: Udp | None = None
+        self._behind = True
+        """The socket was not empty yet: what is in it came before us."""
         self._tcp: Tcp | None = None
         self._delivery: Delivery | None = None
         self._exit_code: int | None = None
@@ -204,6 +208,27 @@ class Worker:
         )
         self._udp, self._tcp, self._delivery, self._phone = udp, tcp, delivery, phone
         self._epoll.register(udp.fd, select.EPOLLIN | select.EPOLLERR)
+        # The phone has said that it is ready: reading 256 messages takes longer than to get here,
+        # and nothing is done before they are read, whatever the supervisor sends meanwhile.
+        self._guard(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Serve what came while there was no process; the rest of a long backlog in later turns."""
+        assert self._udp is not None
+        assert self._delivery is not None
+        assert self._phone is not None
+        waiting: list[Aged] = []
+        wall = time.time()
+        while self._behind and len(waiting) < _BATCH:
+            found = self._udp.receive_aged(wall)
+            if found is None:
+                self._behind = False
+                break
+            data, source, age = found
+            self._delivery.received(data)
+            waiting.append(Aged(data, Hop(*source), age))
+        if waiting:
+            self._guard(self._phone.catch_up, waiting, time.monotonic())
 
     def _on_udp(self, events: int) -> None:
         assert self._udp is not None
@@ -214,6 +239,9 @@ class Worker:
                 if lost is None:
                     break
                 self._guard(self._delivery.undeliverable, *lost)
+        if self._behind:
+            self._catch_up()
+            return
         for _ in range(_ROUND):
             found = self._udp.receive()
             if found is None:

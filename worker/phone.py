@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -65,6 +65,7 @@ from .rtp_ports import NoRtpPort, RtpLease
 from .rtp_sockets import Datagram
 from .sip.timers import Timer, Timers
 from .stack import (
+    Aged,
     CallEvent,
     CallWanted,
     CommandEnded,
@@ -235,6 +236,17 @@ class Phone:
         if self._spec.trace:
             self._reporter.trace("in", data, source)
         self._take(self._stack.receive(data, source, now))
+        self._settle()
+
+    def catch_up(self, waiting: Sequence[Aged], now: float) -> None:
+        """These came while the phone had no process."""
+        self.now = now
+        self._counts["sip_received"] += len(waiting)
+        self._counts["backlog_read"] += len(waiting)
+        if self._spec.trace:
+            for datagram in waiting:
+                self._reporter.trace("in", datagram.data, datagram.source)
+        self._take(self._stack.catch_up(waiting, now))
         self._settle()
 
     def audio(self, datagram: Datagram, now: float) -> None:

@@ -8,7 +8,7 @@ monotonic clock.  Hosts may be names where a `Hop` says so: the loop resolves th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Literal, NamedTuple, Protocol, TypeAlias
@@ -36,6 +36,7 @@ from ..protocol.events import (
 __all__ = [
     "DEFAULT_PORT",
     "Address",
+    "Aged",
     "Answered",
     "CallEnded",
     "CallEvent",
@@ -96,6 +97,15 @@ class Hop(NamedTuple):
     def reliable(self) -> bool:
         """Whether the transport repeats what gets lost (RFC 3261 §17)."""
         return self.transport != "udp"
+
+
+class Aged(NamedTuple):
+    """A datagram that waited in the kernel while nobody read the socket."""
+
+    data: bytes
+    source: Hop
+    age: float
+    """Seconds since it came."""
 
 
 class StackRefusal(Exception):
@@ -288,6 +298,12 @@ class Stack(Protocol):
 
     def receive(self, data: bytes, source: Hop, now: float) -> list[Output]:
         """Take one message from the wire.  Never raises, whatever the bytes are."""
+
+    def catch_up(self, waiting: Sequence[Aged], now: float) -> list[Output]:
+        """Take what came while the phone had no process, oldest first.  Never raises.
+
+        One request may be there many times, and its sender may have given up long ago.
+        """
 
     def unreachable(
         self, data: bytes, destination: Hop, now: float, *, unresolved: bool = False

@@ -21,6 +21,8 @@ _ROUND = 64
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
 _SO_RXQ_OVFL = 40
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
 _ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
 _ICMP_UNREACHABLE, _ICMP_PARAMETER = 3, 12
@@ -31,8 +33,8 @@ _ICMP6_UNREACHABLE, _ICMP6_PARAMETER = 1, 4
 class Udp:
     """Datagrams in and out.
 
-    ``counts`` gets ``sip_rcvbuf_overflow`` (datagrams the kernel dropped since the socket was
-    bound), ``sip_send_blocked``, ``sip_send_failed``, ``sip_icmp``.
+    ``counts`` gets ``datagrams_lost`` (those the kernel had no room for since the socket was bound,
+    by whatever process of the phone), ``sip_send_blocked``, ``sip_send_failed``, ``sip_icmp``.
     """
 
     def __init__(self, fd: int, counts: Counter[str]) -> None:
@@ -59,6 +61,25 @@ class Udp:
 
     def receive(self) -> tuple[bytes, Address] | None:
         """The next datagram; None when there is none now."""
+        found = self._receive()
+        return None if found is None else found[:2]
+
+    def receive_aged(self, wall: float) -> tuple[bytes, Address, float] | None:
+        """The next datagram and for how many seconds it has waited, at the wall clock's ``wall``.
+
+        0 for one that the kernel did not stamp: the supervisor asks for that when it binds.
+        """
+        found = self._receive()
+        if found is None:
+            return None
+        data, source, ancillary = found
+        for level, kind, stamp in ancillary:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(stamp)
+                return data, source, max(wall - seconds - nanoseconds / 1e9, 0.0)
+        return data, source, 0.0
+
+    def _receive(self) -> tuple[bytes, Address, list[tuple[int, int, bytes]]] | None:
         for _ in range(_ROUND):
             try:
                 size, ancillary, _, source = self._socket.recvmsg_into(
@@ -70,8 +91,8 @@ class Udp:
                 continue  # an ICMP error: the error queue has it, with more about it
             for level, kind, data in ancillary:
                 if level == socket.SOL_SOCKET and kind == _SO_RXQ_OVFL:
-                    (self._counts["sip_rcvbuf_overflow"],) = struct.unpack("=I", data[:4])
-            return bytes(self._view[:size]), (source[0], source[1])
+                    (self._counts["datagrams_lost"],) = struct.unpack("=I", data[:4])
+            return bytes(self._view[:size]), (source[0], source[1]), ancillary
         return None
 
     def unreachable(self) -> tuple[bytes, Address] | None:

@@ -6,11 +6,13 @@ import os
 import select
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from sipherd.supervisor.sockets import bind
 from sipherd.worker.udp import Udp
 
 SO_RXQ_OVFL = 40
@@ -86,7 +88,30 @@ def test_what_the_kernel_dropped_is_counted(
     # The count comes with the next datagram that finds room.
     peer.sendto(b"last", held.getsockname())
     assert sip.receive()
-    assert counts["sip_rcvbuf_overflow"] == 50 - taken
+    assert counts["datagrams_lost"] == 50 - taken
+
+
+def test_the_age_of_a_datagram_is_the_kernels(counts: Counter[str], peer: socket.socket) -> None:
+    host, port, sockets = bind("127.0.0.1", 0)
+    os.close(sockets.tcp)
+    sip = Udp(sockets.udp, counts)
+    before = time.time()
+    peer.sendto(b"one", (host, port))
+    after = time.time()
+    data, source, age = sip.receive_aged(before + 100) or (b"", ("", 0), 0.0)
+    assert (data, source) == (b"one", peer.getsockname())
+    assert 100 - (after - before) <= age <= 100
+    peer.sendto(b"two", (host, port))
+    assert sip.receive_aged(before - 100) == (b"two", source, 0.0)  # the clock was set back
+    assert sip.receive_aged(before) is None
+    sip._socket.close()
+
+
+def test_a_datagram_without_a_stamp_has_just_come(
+    sip: Udp, held: socket.socket, peer: socket.socket
+) -> None:
+    peer.sendto(b"one", held.getsockname())
+    assert sip.receive_aged(time.time() + 100) == (b"one", peer.getsockname(), 0.0)
 
 
 def error_is_there(sip: Udp) -> None:

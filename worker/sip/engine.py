@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...protocol.events import EndCause, TurnedAway
-from ..stack import DEFAULT_PORT, Hop, Media, Output, Stack, StackConfig, StackRefusal, Target
-from . import admission, sdp
+from ..stack import DEFAULT_PORT, Aged, Hop, Media, Output, Stack, StackConfig, StackRefusal, Target
+from . import admission, backlog, sdp
 from .authentication import Requests
 from .callee import CalleeLeg
 from .caller import CallerLeg
@@ -79,13 +80,25 @@ class Engine:
     def receive(self, data: bytes, source: Hop, now: float) -> list[Output]:
         """Take one message.  Never raises, whatever the bytes are."""
         self.ctx.now = now
-        if not data.strip(b"\r\n\0\t "):
-            self.ctx.count("sip_keepalive")  # RFC 5626 §3.5.1 and its relatives
-            return []
         try:
             self._receive(data, source)
         except Exception:
             self._note_error()
+        return self._take_outputs()
+
+    def catch_up(self, waiting: Sequence[Aged], now: float) -> list[Output]:
+        """Take what came while the phone had no process.  Never raises."""
+        self.ctx.now = now
+        batch = backlog.put_in_order(waiting, self.ctx.config.t1)
+        self.ctx.counters.update(batch.counts)
+        steps = [partial(self._receive, aged.data, aged.source) for aged in batch.first]
+        steps += [partial(self._receive_cancelled, *pair) for pair in batch.cancelled]
+        steps += [partial(self._receive, aged.data, aged.source) for aged in batch.others]
+        for step in steps:
+            try:
+                step()
+            except Exception:
+                self._note_error()
         return self._take_outputs()
 
     def unreachable(
@@ -275,6 +288,9 @@ class Engine:
     # Inside: datagrams
 
     def _receive(self, data: bytes, source: Hop) -> None:
+        if not data.strip(b"\r\n\0\t "):
+            self.ctx.count("sip_keepalive")  # RFC 5626 §3.5.1 and its relatives
+            return
         try:
             message = parse(data)
             if message.is_request:
@@ -352,6 +368,27 @@ class Engine:
         self.respond(transaction, 200)
         if invite.on_cancel is not None:  # else the final response was sent before
             invite.on_cancel(transaction.request)
+
+    def _receive_cancelled(self, invite: Aged, cancel: Aged) -> None:
+        """An INVITE that was cancelled before we have seen it: nobody is called."""
+        request = parse(invite.data)
+        try:
+            admission.check_form(request)
+            # The process before may have seen it, and rung.
+            if self.transactions.find_server(request) is None:
+                destination = _reply_hop(request.via, invite.source)
+                _stamp_via(request, invite.source)
+                transaction = self.transactions.accept(request, destination)
+                transaction.to_tag = self.ctx.token()
+                transaction.on_cancel = lambda cancel: self._refuse_cancelled(transaction)
+        except Malformed:
+            self._receive(invite.data, invite.source)  # it is refused for that
+        self._receive(cancel.data, cancel.source)
+
+    def _refuse_cancelled(self, transaction: ServerTransaction) -> None:
+        transaction.on_cancel = None
+        self.ctx.count("backlog_cancelled")
+        self.respond(transaction, 487)
 
     def _serve(self, transaction: ServerTransaction, source: Hop) -> None:
         """Any new request but ACK and CANCEL."""
