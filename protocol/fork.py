@@ -1,7 +1,8 @@
 """What supervisor and nursery say to each other over their Unix socket.
 
 One message a packet (SOCK_SEQPACKET), descriptors ride along by SCM_RIGHTS: with ``Fork`` the
-phone's SIP sockets and the write end of its output pipe, with ``Forked`` the child's pidfd.
+phone's SIP sockets, its journal and the write end of its output pipe, with ``Forked`` the child's
+pidfd.
 """
 
 from __future__ import annotations

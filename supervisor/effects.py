@@ -27,6 +27,7 @@ __all__ = [
     "DeathCause",
     "Effect",
     "Finish",
+    "Forget",
     "ForkRefused",
     "Forked",
     "FromClient",
@@ -146,6 +147,13 @@ class StartProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """The phone is no more: close what its processes have shared."""
+
+    phone: str
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """Send a signal to a phone's process."""
 
@@ -182,4 +190,4 @@ class Finish:
     message: str = ""
 
 
-Effect: TypeAlias = StartProcess | Signal | ToWorker | ToClient | Log | Finish
+Effect: TypeAlias = StartProcess | Forget | Signal | ToWorker | ToClient | Log | Finish

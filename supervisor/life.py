@@ -28,7 +28,7 @@ from ..protocol.messages import (
 from ..protocol.spec import split_advertise
 from ..protocol.states import PHONE_MOVES, PhoneState, check_move
 from .admission import Admission, Admissions
-from .effects import DeathCause, Effect, Log, Signal, StartProcess, ToWorker
+from .effects import DeathCause, Effect, Forget, Log, Signal, StartProcess, ToWorker
 from .events import EventStream
 from .phones import Departure, Phone, PhoneTable
 from .ports import PortError
@@ -124,6 +124,7 @@ class Life:
         """Forget a phone without process; its number is free."""
         self.table.remove(phone)
         self._admissions.free(phone, self.now)
+        self.effects.append(Forget(phone.name))
         self._emit(phone, PhoneRemoved())
 
     # -- start -----------------------------------------------------------------------------------

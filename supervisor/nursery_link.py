@@ -110,10 +110,10 @@ class NurseryLink:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def fork(self, request: Fork, sockets: SipSockets, output_fd: int) -> None:
+    def fork(self, request: Fork, sockets: SipSockets, journal_fd: int, output_fd: int) -> None:
         """Ask for a process.  A nursery that is dead never answers, see ``restart``."""
         packet = pack(request)
-        descriptors = [*sockets, output_fd]
+        descriptors = [*sockets, journal_fd, output_fd]
         if self._outbox or not self._send(packet, descriptors):
             # Copies: the owner may close the originals before these could be sent.
             self._outbox.append((packet, [os.dup(fd) for fd in descriptors]))

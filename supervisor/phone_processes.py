@@ -21,6 +21,7 @@ from ..protocol.messages import Envelope, Hello, WorkerMessage
 from . import effects
 from .effects import Input
 from .guard_link import GuardLink
+from .journals import Journals
 from .log import Lines, Log
 from .nursery_link import NurseryLink, NurseryUnfit, open_output_pipe
 from .poller import Poller, Turn
@@ -69,6 +70,7 @@ class PhoneProcesses:
         # Whoever started this program may have left children to it: none of ours to end.
         self._foreign = children()
         self._pipes: set[int] = set()
+        self._journals = Journals()
         self.fatal = ""
         """Why there is no nursery any more."""
         self.deadline: float | None = None
@@ -106,9 +108,10 @@ class PhoneProcesses:
             self._later(effects.ForkRefused(*key, self.fatal))
             return
         try:
+            journal = self._journals.open(request.phone)
             output, output_write = open_output_pipe()
         except OSError as error:
-            self._later(effects.ForkRefused(*key, f"no pipe: {error.strerror}"))
+            self._later(effects.ForkRefused(*key, f"no descriptor: {error.strerror}"))
             return
         self._processes.expect(key)
         fork = Fork(
@@ -118,7 +121,7 @@ class PhoneProcesses:
             endpoint=self._endpoint,
         )
         try:
-            self._nursery.fork(fork, request.sockets, output_write)
+            self._nursery.fork(fork, request.sockets, journal, output_write)
         finally:
             os.close(output_write)
         if self._nursery.is_congested():
@@ -128,6 +131,10 @@ class PhoneProcesses:
             self._log.write("warning", "output", line=line, **self.bound(key))
 
         self._watch_output(output, Lines(), on_line)
+
+    def forget(self, phone: str) -> None:
+        """There is no phone of that name any more: nothing of it is left to clean up."""
+        self._journals.close(phone)
 
     def signal(self, key: Key, number: int) -> None:
         """Send a signal, now or once the process is there; nothing if there is none."""
@@ -337,6 +344,7 @@ class PhoneProcesses:
             os.close(process.pidfd)
         for fd in list(self._pipes):
             self._close_pipe(fd)
+        self._journals.close_all()
         os.close(self._lifeline)
         if orderly:
             os.close(self._lifeline_write)

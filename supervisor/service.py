@@ -273,6 +273,8 @@ class _Service:
                         self._undeliverable(delivery, message.body, phone=message.phone)
                 case effects.StartProcess():
                     self._phones.start(effect)
+                case effects.Forget(phone):
+                    self._phones.forget(phone)
                 case effects.Signal(phone, incarnation, number):
                     self._phones.signal((phone, incarnation), number)
                 case effects.Log(level, event, fields):
@@ -405,7 +407,7 @@ def _serve(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> Router:
 
 
 def _raise_descriptor_limit() -> None:
-    """A phone costs three descriptors here; the usual soft limit of 1,024 is for select()."""
+    """A phone costs four descriptors here; the usual soft limit of 1,024 is for select()."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

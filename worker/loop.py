@@ -22,6 +22,7 @@ from ..protocol.messages import Exit, Hello, InjectFault, Welcome
 from . import faults
 from .config import stack_config
 from .delivery import Delivery
+from .journal import Journal
 from .link import Link
 from .media.loader import Loader
 from .phone import Phone
@@ -56,10 +57,13 @@ class Worker:
         incarnation: int,
         token: str,
         sockets: SipSockets,
+        journal_fd: int,
         lifeline_fd: int,
     ) -> None:
         self._counts: Counter[str] = Counter()
         self._sockets = sockets
+        self._journal_fd = journal_fd
+        self._journal: Journal | None = None
         self._lifeline_fd = lifeline_fd
         self._phone: Phone | None = None
         self._udp: Udp | None = None
@@ -128,6 +132,8 @@ class Worker:
                 self._guard(phone.tick, now)
             if phone.exit_now:
                 self._exit_code = 0
+                assert self._journal is not None
+                self._journal.wipe()  # it has hung up by itself: nothing is left behind
 
     def _timeout(self) -> float | None:
         """Seconds to sleep at most; None for as long as nothing happens."""
@@ -193,10 +199,12 @@ class Worker:
             resting=welcome.rtp_resting,
             clock=time.monotonic,
         )
+        journal = self._journal = Journal(self._journal_fd)
         phone = Phone(
             welcome=welcome,
             stack=Engine(stack_config(welcome)),
             ports=ports,
+            journal=journal,
             transmit=delivery.send,
             tell=lambda body, reply_to: self._link.send(body, reply_to=reply_to),
             resolve=self._resolver.start,

@@ -134,9 +134,9 @@ class Nursery:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ProtocolError("a packet that is too long")
             request = decode_fork(data)
-            if len(fds) != 3:
-                raise ProtocolError(f"a fork request with {len(fds)} descriptors, expected 3")
-            self._fork(request, SipSockets(*fds[:2]), fds[2])
+            if len(fds) != 4:
+                raise ProtocolError(f"a fork request with {len(fds)} descriptors, expected 4")
+            self._fork(request, SipSockets(*fds[:2]), fds[2], fds[3])
         except ProtocolError as error:
             _print(f"nursery: dropped a packet: {error}\n")
         except ConnectionError:
@@ -152,11 +152,11 @@ class Nursery:
         poll.register(self._control.fileno(), select.POLLRDHUP)
         return bool(poll.poll(0))
 
-    def _fork(self, request: Fork, sockets: SipSockets, output_fd: int) -> None:
+    def _fork(self, request: Fork, sockets: SipSockets, journal_fd: int, output_fd: int) -> None:
         try:
-            child = self._start(request, sockets, output_fd)
+            child = self._start(request, sockets, journal_fd, output_fd)
         except Exception as error:
-            self._close_strays({*sockets, output_fd})
+            self._close_strays({*sockets, journal_fd, output_fd})
             why = f"{type(error).__name__}: {error}"
             failed = ForkFailed(phone=request.phone, incarnation=request.incarnation, error=why)
             self._send(failed)
@@ -166,7 +166,7 @@ class Nursery:
         forked = Forked(phone=child.phone, incarnation=child.incarnation, pid=child.pid)
         self._send(forked, child.pidfd)
 
-    def _start(self, request: Fork, sockets: SipSockets, output_fd: int) -> _Child:
+    def _start(self, request: Fork, sockets: SipSockets, journal_fd: int, output_fd: int) -> _Child:
         """Raises OSError, and then there is no process."""
         started = _FORK.Process(
             target=process.run,
@@ -174,6 +174,7 @@ class Nursery:
             args=(request,),
             kwargs={
                 "sockets": sockets,
+                "journal_fd": journal_fd,
                 "output_fd": output_fd,
                 "lifeline_fd": self._lifeline_fd,
                 "lock_fd": self._lock_fd,

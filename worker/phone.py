@@ -74,13 +74,14 @@ from .stack import (
     MediaPlan,
     Output,
     RegistrationEvent,
+    Remember,
     Send,
     SlotWanted,
     Stack,
     StackRefusal,
 )
 
-__all__ = ["Phone", "PhoneStack", "Ports"]
+__all__ = ["Keeper", "Phone", "PhoneStack", "Ports"]
 
 WAIT_FOR_EXIT = 1.0
 """Seconds a drained process waits to be told to exit."""
@@ -100,6 +101,16 @@ class PhoneStack(Stack, Protocol):
 
     def sip_call_id(self, call: str) -> str:
         """The Call-ID of a call that has not ended."""
+
+
+class Keeper(Protocol):
+    """What outlives this process (`journal.Journal`).  Its methods raise OSError."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Keep ``data`` under ``key``."""
+
+    def forget(self, key: str) -> None:
+        """Keep nothing there."""
 
 
 class Ports(Protocol):
@@ -143,6 +154,7 @@ class Phone:
         welcome: Welcome,
         stack: PhoneStack,
         ports: Ports,
+        journal: Keeper,
         transmit: Callable[[bytes, Hop], bool],
         tell: Callable[[WorkerMessage, int], None],
         resolve: Callable[[Hop, Resolved], None],
@@ -161,6 +173,7 @@ class Phone:
         self._host = welcome.host
         self._stack = stack
         self._ports = ports
+        self._journal = journal
         self._transmit = transmit
         self._counts = counts
         self._timers = Timers()
@@ -453,6 +466,8 @@ class Phone:
                 if not self._transmit(output.data, output.destination):
                     more = self._stack.unreachable(output.data, output.destination, self.now)
                     queue.extend(more)
+            elif isinstance(output, Remember):
+                self._remember(output)
             elif isinstance(output, CommandEnded):
                 over, more = self._info_keys.ended(output, self.now)
                 queue.extend(more)
@@ -472,6 +487,15 @@ class Phone:
                 self._follow(output)
             else:
                 self._happened(output)
+
+    def _remember(self, wanted: Remember) -> None:
+        try:
+            if wanted.record is None:
+                self._journal.forget(wanted.key)
+            else:
+                self._journal.write(wanted.key, wanted.record)
+        except OSError:  # no memory: the call goes on, and would be left behind by a crash
+            self._counts["journal_failed"] += 1
 
     def _follow(self, plan: MediaPlan) -> None:
         """What the audio of a call is from now on."""

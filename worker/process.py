@@ -57,7 +57,13 @@ class LossyWriter(io.RawIOBase):
 
 
 def run(
-    fork: Fork, *, sockets: SipSockets, output_fd: int, lifeline_fd: int, lock_fd: int
+    fork: Fork,
+    *,
+    sockets: SipSockets,
+    journal_fd: int,
+    output_fd: int,
+    lifeline_fd: int,
+    lock_fd: int,
 ) -> NoReturn:
     """Be the process of a phone, from the fork to the exit."""
     code = 1
@@ -66,7 +72,7 @@ def run(
         reset_signals()
         set_name(fork.phone)
         _take_output(output_fd)
-        close_all_but((*sockets, lifeline_fd, lock_fd))
+        close_all_but((*sockets, journal_fd, lifeline_fd, lock_fd))
         faulthandler.enable(2)
         _collect_soon()
         worker = Worker(
@@ -75,6 +81,7 @@ def run(
             incarnation=fork.incarnation,
             token=fork.token,
             sockets=sockets,
+            journal_fd=journal_fd,
             lifeline_fd=lifeline_fd,
         )
         code = worker.run()

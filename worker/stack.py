@@ -57,6 +57,7 @@ __all__ = [
     "Registrar",
     "RegistrationEvent",
     "RegistrationFailed",
+    "Remember",
     "Retrieved",
     "Send",
     "SlotWanted",
@@ -194,6 +195,19 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep ``record`` under ``key`` for the next process of this phone, should this one die.
+
+    In place of what was kept there, and before any output that follows: a `Send` after it has
+    perhaps not been carried out when the record is read.
+    """
+
+    key: str
+    record: bytes | None = dataclass_field(repr=False)
+    """Only the stack knows what is in it; None: nothing is left that would have to be done."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What is dialled, and the way there."""
 
@@ -279,6 +293,7 @@ CallEvent: TypeAlias = (
 RegistrationEvent: TypeAlias = Registered | RegistrationFailed | Unregistered
 Output: TypeAlias = (
     Send
+    | Remember
     | MediaPlan
     | CallEvent
     | RegistrationEvent

@@ -48,7 +48,7 @@ while True:
         os._exit(0)
     fork = decode_fork(data)
     key = {"phone": fork.phone, "incarnation": fork.incarnation}
-    sip, tcp, output = fds
+    sip, tcp, journal, output = fds
     os.write(output, b"fork\\n")
     if fork.phone == "echo":
         udp = socket.socket(fileno=os.dup(sip))
@@ -70,6 +70,7 @@ while True:
         send(pack(ForkFailed(**key, error="late")))
     os.close(sip)
     os.close(tcp)
+    os.close(journal)
     os.close(output)
 '''
 
@@ -86,6 +87,7 @@ class Rig:
         self.udp.bind(("127.0.0.1", 0))
         self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.output, self.output_write = open_output_pipe()
+        self.journal = os.memfd_create("journal", os.MFD_CLOEXEC)
         self.link = NurseryLink(
             (sys.executable, str(script)), lock_fd=self.lock_fd, lifeline_fd=self.lifeline
         )
@@ -94,7 +96,7 @@ class Rig:
     def fork(self, name: str, incarnation: int = 1) -> None:
         request = Fork(phone=name, incarnation=incarnation, token="t", endpoint="ipc:///nowhere")
         sockets = SipSockets(self.udp.fileno(), self.tcp.fileno())
-        self.link.fork(request, sockets, self.output_write)
+        self.link.fork(request, sockets, self.journal, self.output_write)
 
     def receive(self) -> tuple[NurseryMessage, int | None]:
         wait_for(self.link.socket_fd)
@@ -117,7 +119,7 @@ class Rig:
         self.tcp.close()
         for fd in (
             *(self.lock_fd, self.lifeline, self.lifeline_write),
-            *(self.output, self.output_write, *self.outputs),
+            *(self.output, self.output_write, self.journal, *self.outputs),
         ):
             os.close(fd)
 

@@ -121,6 +121,22 @@ class Rtp:
                     wire.audio.append((rtp.desk, Datagram(key, not offset, data, source)))
 
 
+class Memory:
+    """A journal; it can be full."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, bytes] = {}
+        self.full = False
+
+    def write(self, key: str, data: bytes) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.records[key] = data
+
+    def forget(self, key: str) -> None:
+        self.records.pop(key, None)
+
+
 class Desk:
     """One phone and everything it told its supervisor."""
 
@@ -133,6 +149,7 @@ class Desk:
         self.names: dict[str, str] = {}
         self.loads: list[tuple[str, Loaded]] = []
         self.rtp = Rtp(self)
+        self.journal = Memory()
         self.unreachable: set[Address] = set()
         self.counts: Counter[str] = Counter()
         self._id = 0
@@ -148,6 +165,7 @@ class Desk:
             welcome=welcome,
             stack=self.stack,
             ports=self.ports,
+            journal=self.journal,
             transmit=self._transmit,
             tell=lambda body, reply_to: self.told.append((body, reply_to)),
             resolve=lambda hop, resolved: self.lookups.append((hop, resolved)),

@@ -193,6 +193,8 @@ class SmallHerd:
         self.endpoint = f"ipc://{runtime_dir}/workers"
         self.router.bind(self.endpoint)
         self.phones: dict[tuple[str, int], SmallPhone] = {}
+        self.journals: dict[str, int] = {}
+        """Memory files of the phones, by name: all incarnations have the same one."""
         self.answers: list[NurseryMessage] = []
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = ours
@@ -235,7 +237,8 @@ class SmallHerd:
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(phone.pidfd, signal.SIGKILL)
                 phone.close()
-            os.close(self.log_fd)
+            for fd in (self.log_fd, *self.journals.values()):
+                os.close(fd)
             self.router.close()
             self._context.term()
             Path(self.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
@@ -270,7 +273,13 @@ class SmallHerd:
             token="secret",
             endpoint=endpoint or self.endpoint,
         )
-        self.send_packet(pack(request), phone.sip.fileno(), phone.tcp.fileno(), phone.output_write)
+        name = phone.spec.name
+        if name not in self.journals:
+            self.journals[name] = os.memfd_create("journal", os.MFD_CLOEXEC)
+        self.send_packet(
+            pack(request),
+            *(phone.sip.fileno(), phone.tcp.fileno(), self.journals[name], phone.output_write),
+        )
         os.close(phone.output_write)
 
     def send_packet(self, data: bytes, *fds: int) -> None:
