@@ -266,6 +266,9 @@ PhoneCommand: TypeAlias = RegisterPhone | UnregisterPhone
 class Welcome(Message, frozen=True, kw_only=True):
     """The worker is the phone's one process: it may adopt the socket and serve."""
 
+    purpose: Literal["serve", "clean_up"] = "serve"
+    """``clean_up``: end the calls that the processes before it have left behind, take no new one,
+    and after Ready say Drained as soon as that is done."""
     spec: PhoneSpec
     host: str
     """Host for Via, Contact and SDP."""

@@ -66,7 +66,7 @@ PHONE_MOVES: Mapping[PhoneState, frozenset[PhoneState]] = {
     PhoneState.READY: frozenset(
         {PhoneState.DRAINING, PhoneState.STOPPED, PhoneState.BACKOFF, PhoneState.FAILED}
     ),
-    PhoneState.DRAINING: frozenset({PhoneState.STOPPED, PhoneState.STARTING}),
+    PhoneState.DRAINING: frozenset({PhoneState.STOPPED, PhoneState.STARTING, PhoneState.FAILED}),
     PhoneState.STOPPED: frozenset({PhoneState.STARTING}),
     PhoneState.BACKOFF: frozenset({PhoneState.STARTING, PhoneState.STOPPED, PhoneState.FAILED}),
     PhoneState.FAILED: frozenset({PhoneState.STARTING, PhoneState.STOPPED}),

@@ -48,6 +48,8 @@ KILL_AFTER = 8.0
 REPORT_AFTER = 10.0
 QUICK_KILL_AFTER = 1.0
 QUICK_REPORT_AFTER = 3.0
+CLEAN_UP_DEADLINE = 35.0
+"""For the process that ends the calls of those before it: 64*T1 and some (SIP.md)."""
 
 _WITHOUT_PROCESS = frozenset(
     {PhoneState.NEW, PhoneState.BACKOFF, PhoneState.STOPPED, PhoneState.FAILED}
@@ -156,7 +158,7 @@ class Life:
     def _ask_for_process(self, phone: Phone) -> None:
         assert phone.sockets is not None
         self._starting.add(phone)
-        if phone.incarnation:
+        if phone.incarnation and not phone.is_cleaning_up:
             phone.restarts += 1
             self.restarts += 1
         phone.incarnation += 1
@@ -189,7 +191,7 @@ class Life:
     def nursery_gone(self) -> None:
         """Fork requests not answered went with it: ask again, as a new incarnation."""
         for phone in [phone for phone in self.table if not phone.pid]:
-            if phone.state is PhoneState.DRAINING:
+            if phone.state is PhoneState.DRAINING and not phone.is_cleaning_up:
                 self._conclude_departure(phone)
             elif phone in self._starting:
                 self._no_longer_starting(phone)
@@ -199,7 +201,7 @@ class Life:
     def hello(self, route: bytes, message: Envelope[WorkerMessage], hello: Hello) -> None:
         """Welcome the one process that is awaited; tell any other to exit."""
         phone = self._newcomer(message, hello)
-        if phone is None or phone.state is not PhoneState.STARTING:
+        if phone is None or not (phone.state is PhoneState.STARTING or phone.is_cleaning_up):
             # A stop that interrupts a start kills the process, and this may have been on its way.
             if phone is None or phone.state not in (PhoneState.DRAINING, PhoneState.STOPPED):
                 who = {"phone": message.phone, "pid": hello.pid}
@@ -219,6 +221,7 @@ class Life:
         self.send(
             phone,
             Welcome(
+                purpose="clean_up" if phone.is_cleaning_up else "serve",
                 spec=phone.spec,
                 host=host,
                 port=port,
@@ -252,6 +255,9 @@ class Life:
 
     def ready(self, phone: Phone) -> None:
         """The worker serves its socket."""
+        if phone.is_cleaning_up:
+            self._no_longer_starting(phone)
+            self._fill_window()
         if phone.state is not PhoneState.STARTING:
             return  # stopped meanwhile
         self._no_longer_starting(phone)
@@ -278,6 +284,8 @@ class Life:
         why = f"not ready within {START_DEADLINE:.0f} s"
         if phone.pid:
             self.kill(phone, signal.SIGKILL, why)
+        elif phone.is_cleaning_up:
+            self._conclude_departure(phone)
         else:
             self._died(phone, f"no process: {why}", Ending.ABNORMAL)
 
@@ -315,32 +323,47 @@ class Life:
         departure = phone.departure
         assert departure is not None
         ended = self._let_go(phone)
-        if departure.how == "drained" and not (departure.said_goodbye or code == 0):
+        if code == 0 or departure.said_goodbye:
+            phone.has_left_calls = False
+        elif departure.how == "drained":
             departure.how = "died"
-            self._record(phone, words, ended, "none")
+            self._record(phone, words, ended, "parked" if departure.parked else "none")
         self._conclude_departure(phone)
 
     def _died(self, phone: Phone, words: str, end: Ending) -> None:
         """A phone that should have lived has no process any more: what becomes of it?"""
         self._no_longer_starting(phone)
         ended = self._let_go(phone)
+        served = None if phone.ready_at is None else self.now - phone.ready_at
+        if served is not None and served >= CLEAN_UP_DEADLINE:
+            phone.has_left_calls = False  # it has ended those of its predecessors
+        phone.has_left_calls = phone.has_left_calls or bool(ended)
         if phone.is_asked_for:
             # Whoever asked is told, and knows better than the policy whether to try again.
             decision = Decision("park")
         else:
-            served = None if phone.ready_at is None else self.now - phone.ready_at
             decision = phone.policy.decide(end, self.now, served=served)
+        if decision.action == "restart":
+            self._record(phone, words, ended, str(decision))
+            self._back_off(phone, words, decision.delay)
+            return
+        phone.is_given_up = (
+            decision.action == "park"
+            and not phone.is_asked_for
+            and phone.spec.restart.policy != "temporary"
+        )
+        why = ""
+        if decision.action == "park":
+            why = f"{words}; {decision.why}" if decision.why else words
+        if phone.has_left_calls and phone.sockets is not None:
+            self._record(phone, words, ended, f"clean up its calls, then {decision}")
+            self._clean_up(phone, why)
+            return
         self._record(phone, words, ended, str(decision))
-        match decision.action:
-            case "restart":
-                self._back_off(phone, words, decision.delay)
-            case "leave":
-                self._leave(phone)
-            case "park":
-                phone.is_given_up = (
-                    not phone.is_asked_for and phone.spec.restart.policy != "temporary"
-                )
-                self._fail(phone, f"{words}; {decision.why}" if decision.why else words)
+        if decision.action == "park":
+            self._fail(phone, why)
+        else:
+            self._leave(phone)
 
     def _record(self, phone: Phone, cause: str, calls: tuple[str, ...], next_action: str) -> None:
         """One event and one line of the log for each death."""
@@ -398,6 +421,25 @@ class Life:
             phone.retry_timer.cancel()
             phone.retry_timer = None
 
+    def _clean_up(self, phone: Phone, parked: str) -> None:
+        """One last process, that ends the calls which were left behind."""
+        phone.why = parked
+        self._move(phone, PhoneState.DRAINING, "ends the calls that were left behind")
+        phone.pid = 0
+        phone.is_cleaning_up = True
+        phone.departure = Departure(self.now, parked=parked)
+        overdue = lambda: self._clean_up_overdue(phone)  # noqa: E731
+        phone.departure.timers.append(self.timers.at(self.now + CLEAN_UP_DEADLINE, overdue))
+        self._queue.append(phone)
+        self._fill_window()
+
+    def _clean_up_overdue(self, phone: Phone) -> None:
+        why = f"its calls are not ended within {CLEAN_UP_DEADLINE:.0f} s"
+        if phone.pid:
+            self.kill(phone, signal.SIGKILL, why)
+        else:
+            self._conclude_departure(phone)
+
     def _leave(self, phone: Phone) -> None:
         """It had nothing left to do: as if it had been stopped."""
         self._admissions.close_sockets(phone)
@@ -407,6 +449,7 @@ class Life:
         self._fill_window()
 
     def _fail(self, phone: Phone, why: str) -> None:
+        """Parked, until somebody resets or starts it."""
         if phone.spec.on_parked == "close" or phone.is_asked_for:
             self._admissions.close_sockets(phone)
         phone.why = why
@@ -425,6 +468,9 @@ class Life:
             self._no_longer_waiting(phone)
             if phone in self._queue:
                 self._queue.remove(phone)
+            if phone.departure is not None and phone.departure.parked:
+                self._cancel_timers(phone.departure)
+                phone.departure = None
             phone.departure = phone.departure or Departure(self.now, how="not_running")
             self._conclude_departure(phone)
         elif phone.state is PhoneState.STARTING:
@@ -442,6 +488,14 @@ class Life:
             else:
                 self.send(phone, Drain())
                 self._escalate(phone, TERM_AFTER, KILL_AFTER, REPORT_AFTER)
+        elif phone.departure is not None and phone.is_cleaning_up:
+            # What was nobody's wish is somebody's now, and has less time.
+            self._cancel_timers(phone.departure)
+            phone.departure = Departure(self.now)
+            if quick:
+                self._hurry(phone)
+            else:
+                self._escalate(phone, TERM_AFTER, KILL_AFTER, REPORT_AFTER)
         elif quick:
             self._hurry(phone)
 
@@ -457,9 +511,7 @@ class Life:
 
     def _hurry(self, phone: Phone) -> None:
         assert phone.departure is not None
-        for timer in phone.departure.timers:
-            timer.cancel()
-        phone.departure.timers.clear()
+        self._cancel_timers(phone.departure)
         self._signal(phone, signal.SIGTERM, "terminated")
         self._escalate(phone, None, QUICK_KILL_AFTER, QUICK_REPORT_AFTER)
 
@@ -471,6 +523,12 @@ class Life:
             timers.append(at(self.now + term, action))
         timers.append(at(self.now + kill, lambda: self._signal(phone, signal.SIGKILL, "killed")))
         timers.append(at(self.now + report, lambda: self._stuck(phone)))
+
+    @staticmethod
+    def _cancel_timers(departure: Departure) -> None:
+        for timer in departure.timers:
+            timer.cancel()
+        departure.timers.clear()
 
     def _signal(self, phone: Phone, number: signal.Signals, how: StopHow) -> None:
         assert phone.departure is not None
@@ -484,9 +542,14 @@ class Life:
         self._settled(phone)
 
     def _conclude_departure(self, phone: Phone) -> None:
+        phone.is_cleaning_up = False
+        self._no_longer_starting(phone)
         if phone.departure is not None:
-            for timer in phone.departure.timers:
-                timer.cancel()
+            self._cancel_timers(phone.departure)
+            if parked := phone.departure.parked:
+                phone.departure = None
+                self._fail(phone, parked)
+                return
         phone.pid = 0
         phone.why = ""
         phone.policy.clear()

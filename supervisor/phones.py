@@ -28,6 +28,9 @@ class Departure:
     said_goodbye: bool = False
     """The worker said that its calls are over."""
     unanswered_byes: tuple[str, ...] = ()
+    parked: str = ""
+    """Nobody asked for it: its last process ends calls that were left behind, and then the phone
+    is FAILED, because of this."""
     timers: list[Timer] = field(default_factory=list)
 
 
@@ -63,6 +66,10 @@ class Phone:
     """Somebody waits for this start: if it fails, it is not tried again."""
     is_given_up: bool = False
     """FAILED because the policy had no more restarts for it."""
+    is_cleaning_up: bool = False
+    """Its newest process is to end the calls of those before it, and no more."""
+    has_left_calls: bool = False
+    """Processes before the newest died in calls; the far ends may know of nothing."""
     failed_at: float = 0.0
     signals: dict[int, str] = field(default_factory=dict)
     """Signals that the running process was sent from here, and why."""

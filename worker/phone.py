@@ -211,7 +211,10 @@ class Phone:
         self._orphaned = False
         self._stack_errors = 0
         self._reporter.ready()
-        if self._spec.register is not None:
+        if welcome.purpose == "clean_up":
+            self._drain()
+            self._settle()
+        elif self._spec.register is not None:
             # After Ready: a phone serves first, then registers.
             self._take(self._stack.register(0, now))
 

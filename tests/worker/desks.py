@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -140,7 +140,15 @@ class Memory:
 class Desk:
     """One phone and everything it told its supervisor."""
 
-    def __init__(self, wire: Wire, address: Address, pairs: int = 10, **spec: Any) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        address: Address,
+        pairs: int = 10,
+        *,
+        purpose: Literal["serve", "clean_up"] = "serve",
+        **spec: Any,
+    ) -> None:
         self.wire = wire
         self.address = address
         self.ports = Ports(pairs)
@@ -154,6 +162,7 @@ class Desk:
         self.counts: Counter[str] = Counter()
         self._id = 0
         welcome = Welcome(
+            purpose=purpose,
             spec=msgspec.convert({"name": "p"} | spec, PhoneSpec),
             host=address[0],
             port=address[1],

@@ -61,6 +61,12 @@ def answering(wire: Wire, **more: Any) -> Desk:
     return Desk(wire, B_, on_incoming={"answer_after": 0} | more)
 
 
+def test_a_phone_that_only_cleans_up_is_drained_from_the_start(wire: Wire) -> None:
+    desk = Desk(wire, A, purpose="clean_up", register={"server": "192.0.2.9"})
+    assert [type(body) for body, _ in desk.told][:2] == [Ready, Drained]
+    assert AskToRegister() not in [body for body, _ in desk.told]
+
+
 # Making calls
 
 
