@@ -18,6 +18,7 @@ from .messages import (
 
 __all__ = [
     "MAX_MESSAGE",
+    "MAX_REQUEST",
     "Codec",
     "encode",
     "from_client",
@@ -28,6 +29,9 @@ __all__ = [
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes; ``ZMQ_MAXMSGSIZE`` of every socket.  A snapshot of 1,500 phones is about 0.5 MB."""
+
+MAX_REQUEST = 1024 * 1024
+"""Bytes; the limit for what clients send.  To add 1,500 phones takes about 0.5 MB."""
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -10,11 +10,15 @@ __all__ = [
     "CallFailed",
     "CallNotFound",
     "CommandRefused",
+    "ConnectionLost",
     "EventsMissed",
     "HerdClosed",
     "HerdFileError",
     "HerdNotRunning",
     "HerdNotStarted",
+    "KeyNotFound",
+    "KeyRefused",
+    "KeysError",
     "PhoneNotFound",
     "ProtocolError",
     "RuntimeDirectoryError",
@@ -67,6 +71,12 @@ class CallNotFound(_NotFound):
     """No call of the herd has this id; it may have ended."""
 
     kind = "call"
+
+
+class KeyNotFound(_NotFound):
+    """No client's key has this name."""
+
+    kind = "key"
 
 
 class TimedOut(SipherdError, TimeoutError):
@@ -165,3 +175,15 @@ class SupervisorDied(SipherdError):
 
 class RuntimeDirectoryError(SipherdError):
     """The directory for a herd's sockets can't be used; the message names the remedy."""
+
+
+class ConnectionLost(SupervisorDied):
+    """The connection to a herd of another machine is over: nobody here can tell why."""
+
+
+class KeyRefused(SipherdError):
+    """A herd of another machine does not let this client in; the message names the remedy."""
+
+
+class KeysError(SipherdError):
+    """A key file, or the directory of keys, can't be used; the message names the remedy."""

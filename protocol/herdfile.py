@@ -173,6 +173,7 @@ class _Reader:
                 "port_retries": self._checked(self._int, spec.check_not_negative),
                 "strict_ports": self._bool,
                 "register_rate": self._checked(self._number, spec.check_rate),
+                "listen": self._checked(self._text, spec.check_listen),
                 "faults": self._one_of("refused", "allowed"),
                 "spawn_rate": self._checked(self._number, spec.check_rate),
                 "failed_share": self._checked(self._number, spec.check_share),

@@ -569,6 +569,12 @@ class HerdInfo(Message, frozen=True, kw_only=True):
     """Number of phones by state."""
     calls: int
     clients: int
+    remote_clients: tuple[str, ...] = ()
+    """Names of the keys by which clients of other machines are connected now."""
+    listen: str = ""
+    """``tcp://HOST:PORT`` where they connect; empty if nobody listens."""
+    clock: float = 0.0
+    """The monotonic clock there, by which all moments in messages are told."""
     counters: dict[str, float]
     """``ports_allocated``, ``port_allocation_failures``, ``port_allocation_mean_ms``,
     ``phones_started``, ``phone_restarts``, ``phone_deaths``, ``client_garbage``,

@@ -33,6 +33,7 @@ __all__ = [
     "is_wildcard",
     "overlap",
     "split_advertise",
+    "split_listen",
 ]
 
 #: Calls that a phone with audio takes at the same time unless `max_calls` says otherwise.
@@ -148,6 +149,26 @@ def split_advertise(advertise: str) -> tuple[str, int | None]:
     if not re.fullmatch("[1-9][0-9]{0,4}", digits) or int(digits) > _MAX_PORT:
         raise ValueError(f"expected a port from 1 to {_MAX_PORT} after the colon")
     return host, int(digits)
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Host and port of `tcp://HOST:PORT`; an IPv6 address is returned without its brackets.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    match = _HOST_AND_PORT.fullmatch(listen.removeprefix("tcp://"))
+    if match is None or match["port"] is None or not listen.startswith("tcp://"):
+        raise ValueError("expected tcp://HOST:PORT, such as tcp://192.0.2.10:7060")
+    host = match["six"] or match["host"]
+    check_address(host)
+    if not re.fullmatch("[0-9]{1,5}", match["port"]) or int(match["port"]) > _MAX_PORT:
+        raise ValueError(f"expected a port from 1 to {_MAX_PORT} after the colon")
+    return host, int(match["port"])
+
+
+def check_listen(listen: str) -> None:
+    split_listen(listen)
 
 
 def check_advertise(advertise: str) -> None:
@@ -471,6 +492,7 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         port_retries: how many ports in a row may be in use, and be skipped, for one phone.
         strict_ports: refuse to start instead of skipping a port that is in use.
         register_rate: REGISTER requests per second, of all phones together.
+        listen: `tcp://HOST:PORT` for clients of other machines; port 0 is any free one.
         faults: whether clients may do phones harm on purpose.
         spawn_rate: restarts of phones that died, per second.
         failed_share: the herd is stopped once more than this share of its phones is parked
@@ -483,6 +505,7 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port_retries: int = 10
     strict_ports: bool = False
     register_rate: float = 50.0
+    listen: str = ""
     faults: Literal["refused", "allowed"] = "refused"
     spawn_rate: float = 50.0
     failed_share: float = 0.5
@@ -494,6 +517,8 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _check("register_rate", check_rate, self.register_rate)
         _check("spawn_rate", check_rate, self.spawn_rate)
         _check("failed_share", check_share, self.failed_share)
+        if self.listen:
+            _check("listen", check_listen, self.listen)
         for conflict in conflicts(self.phones):
             raise ValueError(f"phones[{conflict.position}].{conflict.field}: {conflict.reason}")
 

@@ -21,13 +21,14 @@ from . import (
     call_commands,
     fault_command,
     incall_commands,
+    keys_commands,
     phone_commands,
     plan,
     registration_commands,
     render,
     view,
 )
-from .options import common
+from .options import KEYS_DIR, common
 from .protocol.errors import (
     CallFailed,
     CallNotFound,
@@ -35,6 +36,9 @@ from .protocol.errors import (
     HerdFileError,
     HerdNotRunning,
     HerdNotStarted,
+    KeyNotFound,
+    KeyRefused,
+    KeysError,
     PhoneNotFound,
     RuntimeDirectoryError,
     SipherdError,
@@ -60,6 +64,7 @@ _REFUSED = {
     "no_port": _CONFIGURATION,
     "no_rtp_port": _CONFIGURATION,
     "not_permitted": _CONFIGURATION,
+    "local_only": _CONFIGURATION,
     "internal": _SUPERVISOR_FAILED,
     "phone_crashed": _SUPERVISOR_FAILED,
     "start_failed": _SUPERVISOR_FAILED,
@@ -122,6 +127,8 @@ def _explain(error: SipherdError) -> str:
     match error:
         case PhoneNotFound(near=()):
             return f"{error}; sipherd ps lists them"
+        case KeyNotFound(near=()):
+            return f"{error}; sipherd keys list lists them"
         case CallNotFound(near=()):
             return f"{error}; sipherd ps --calls lists them"
     return str(error)
@@ -131,9 +138,9 @@ def _code_of(error: SipherdError) -> int:
     match error:
         case CommandRefused(reason=reason):
             return _REFUSED.get(reason, _FAILED)
-        case PhoneNotFound() | CallNotFound() | CallFailed() | TimedOut():
+        case PhoneNotFound() | CallNotFound() | KeyNotFound() | CallFailed() | TimedOut():
             return _FAILED
-        case HerdNotRunning() | RuntimeDirectoryError():
+        case HerdNotRunning() | RuntimeDirectoryError() | KeyRefused() | KeysError():
             return _CONFIGURATION
         case HerdNotStarted(exit_code=code):
             return code
@@ -213,11 +220,19 @@ def demo(herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
     show_default=True,
     help="When the herd is ready: those that register have, or were refused; or all serve.",
 )
+@click.option(
+    "--listen",
+    metavar="tcp://HOST:PORT",
+    help="Serve clients of other machines there, those with keys; see sipherd keys.",
+)
+@KEYS_DIR
 @common(herd=None, herd_help=_OTHER_NAME)
 def up(
     file: Path,
     quiet: bool,
     wait: str,
+    listen: str | None,
+    keys_dir: Path | None,
     herd: str | None,
     runtime_dir: Path | None,
     as_json: bool,
@@ -231,8 +246,14 @@ def up(
     Examples:
       sipherd up examples/two-phones.yaml
       sipherd up herd.yaml --json >events.ndjson
+      sipherd up herd.yaml --listen tcp://192.0.2.10:7060
     """
     spec = _read(file, herd)
+    if listen is not None:
+        try:
+            spec = msgspec.structs.replace(spec, listen=listen)
+        except ValueError as error:
+            raise click.UsageError(f"--listen {listen!r}: {error}") from None
     shown: view.View = view.AsProgress() if sys.stdout.isatty() else view.as_lines
     if quiet:
         shown = view.only_trouble
@@ -243,7 +264,13 @@ def up(
 
     directory = find_runtime_dir(runtime_dir, os.environ)
     return run(
-        Options(spec=spec, runtime_dir=directory, view=shown, wait_registered=wait == "registered")
+        Options(
+            spec=spec,
+            runtime_dir=directory,
+            view=shown,
+            wait_registered=wait == "registered",
+            keys_dir=keys_dir,
+        )
     )
 
 
@@ -280,6 +307,6 @@ for _command in (
     *(incall_commands.dtmf, incall_commands.play, incall_commands.record),
     *(registration_commands.register, registration_commands.unregister),
     *(phone_commands.start, phone_commands.stop, phone_commands.restart, phone_commands.reset),
-    *(phone_commands.add, phone_commands.remove, fault_command.fault),
+    *(phone_commands.add, phone_commands.remove, keys_commands.keys, fault_command.fault),
 ):
     sipherd.add_command(_command)

@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import select
-import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -24,7 +21,7 @@ from typing import Protocol
 
 import zmq
 
-from .protocol.codec import MAX_MESSAGE, encode, from_supervisor_to_client
+from .protocol.codec import MAX_MESSAGE, MAX_REQUEST, encode, from_supervisor_to_client
 from .protocol.errors import (
     CallNotFound,
     CommandRefused,
@@ -32,7 +29,6 @@ from .protocol.errors import (
     HerdNotRunning,
     PhoneNotFound,
     ProtocolError,
-    RuntimeDirectoryError,
     SipherdError,
     SupervisorDied,
     TimedOut,
@@ -44,13 +40,15 @@ from .protocol.messages import (
     Envelope,
     Events,
     Expired,
+    GetHerd,
+    HerdInfo,
     Leave,
     Missed,
     Refused,
     Result,
     SupervisorToClient,
 )
-from .protocol.paths import HerdPaths, list_herds
+from .ways import LocalWay, Remote, RemoteWay, Way
 
 __all__ = [
     "END_TIMEOUT",
@@ -81,8 +79,6 @@ def start_timeout(phones: int) -> float:
 
 #: Seconds that a reply may take beyond the command's own deadline, which the supervisor keeps.
 _GRACE = 2.0
-#: Milliseconds that a process may take to be gone after its sockets are.
-_DYING = 500
 #: Seconds that a dead supervisor's last messages get to come out of the kernel's buffers, at most.
 _LAST_WORDS = 5.0
 #: Milliseconds that close() waits for the last command to leave.
@@ -121,21 +117,20 @@ class Request:
 
 
 class Connection:
-    """A client of the herd `herd`, whose sockets are in `directory`.
+    """A client of the herd `herd`: of this machine, its sockets in `where`, or of another one.
 
     Raises:
         HerdNotRunning: nobody serves this herd's control socket.
         RuntimeDirectoryError: the socket's path is too long, or not for us to use.
+        KeysError: the key for a herd of another machine can't be used.
+        KeyRefused: that herd does not let us in.
     """
 
-    def __init__(self, herd: str, directory: Path, listener: Listener | None = None) -> None:
-        path = HerdPaths(directory, herd).control
-        self.herd = herd
-        self.supervisor_pid = _supervisor_of(path, herd)
-        try:
-            self._pidfd = os.pidfd_open(self.supervisor_pid)
-        except ProcessLookupError:
-            raise _not_running(herd, directory) from None
+    def __init__(self, herd: str, where: Path | Remote, listener: Listener | None = None) -> None:
+        self._way: Way = RemoteWay(where) if isinstance(where, Remote) else LocalWay(herd, where)
+        self.is_remote = isinstance(where, Remote)
+        self.clock_ahead = 0.0
+        """Seconds that the supervisor's monotonic clock is ahead of ours."""
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._listener = listener
         self._ids = itertools.count(1)
@@ -154,11 +149,43 @@ class Connection:
         # A new connection would be another client to the supervisor, without our calls.
         self._socket.set(zmq.RECONNECT_IVL, -1)
         # Told of the connection's end, which comes behind the last message.
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._socket.connect(f"ipc://{path}")
+        self._monitor = self._socket.get_monitor_socket(self._way.events)
+        try:
+            self._way.connect(self._socket, self._monitor)
+        except BaseException:
+            self._close_sockets(0)
+            self._release()
+            raise
         # A daemon: at the interpreter's exit, threads are joined before anybody can call close().
         self._thread = threading.Thread(target=self._run, name=f"sipherd-{herd}", daemon=True)
         self._thread.start()
+        if isinstance(where, Remote):
+            try:
+                self._get_to_know(where)
+            except BaseException:
+                self.close()
+                raise
+
+    def _get_to_know(self, remote: Remote) -> None:
+        asked = time.monotonic()
+        info = self.request(GetHerd(), awaited=f"an answer of the herd at {remote.endpoint}")
+        assert isinstance(info, HerdInfo)
+        if remote.herd not in (None, info.herd):
+            raise HerdNotRunning(
+                f'the herd at {remote.endpoint} is "{info.herd}", not "{remote.herd}"'
+            )
+        self._way.herd, self._way.pid = info.herd, info.pid
+        self.clock_ahead = info.clock - (asked + time.monotonic()) / 2
+
+    @property
+    def herd(self) -> str:
+        """The herd's name."""
+        return self._way.herd
+
+    @property
+    def supervisor_pid(self) -> int:
+        """Process id of the supervisor, on its machine."""
+        return self._way.pid
 
     # -- for any thread --------------------------------------------------------------------------
 
@@ -222,17 +249,15 @@ class Connection:
         )
 
     def wait_gone(self, timeout: float) -> bool:
-        """Whether the supervisor's process is dead, now or within `timeout` seconds."""
+        """Whether the supervisor's process is dead, now or within `timeout` seconds.
+
+        One of another machine is when it has closed the connection, last thing of all.
+        """
         with self._lock:
             if self._over or self._closing:
                 return isinstance(self._over, SupervisorDied)
-            poll = select.poll()
-            pidfd = os.dup(self._pidfd)
-        try:
-            poll.register(pidfd, select.POLLIN)
-            return bool(poll.poll(timeout * 1000))
-        finally:
-            os.close(pidfd)
+        self._thread.join(timeout)
+        return isinstance(self._over, SupervisorDied)
 
     def close(self) -> None:
         """Leave the herd: as if this process had died.  Can be called more than once."""
@@ -242,9 +267,17 @@ class Connection:
             self._closing = True
             os.eventfd_write(self._wake, 1)
         self._thread.join()
+        self._release()
+
+    def _release(self) -> None:
         self._context.term()
-        os.close(self._pidfd)
+        self._way.close()
         os.close(self._wake)
+
+    def _close_sockets(self, linger: int | None = None) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(linger)
 
     def _give_up(self, request: Request) -> None:
         if not request.future.cancel() and request.future.exception() is None:
@@ -254,14 +287,15 @@ class Connection:
         # A new one for each who asks: an exception that is raised twice mixes up its tracebacks.
         # Who has left need not be told what became of the supervisor.
         if isinstance(self._over, SupervisorDied) and not self._closing:
-            return SupervisorDied(*self._over.args)
+            return self._way.lost()
         return HerdClosed(f'this side has left the herd "{self.herd}"')
 
     # -- the I/O thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for source in (self._socket, self._wake, self._pidfd):
+        end = self._way.end(self._monitor)
+        for source in (self._socket, self._wake, end):
             poller.register(source, zmq.POLLIN)
         try:
             while True:
@@ -270,11 +304,11 @@ class Connection:
                     os.eventfd_read(self._wake)
                     self._send_outbox()
                     if self._closing:
-                        self._send(next(self._ids), None, Leave())
+                        self._send(encode(Envelope(id=next(self._ids), body=Leave())))
                         break
                 if self._socket in ready:
                     self._receive()
-                if self._pidfd in ready:
+                if end in ready:
                     self._hear_last_words()
                     break
         finally:
@@ -304,23 +338,24 @@ class Connection:
                 if not self._outbox:
                     return
                 request = self._outbox.popleft()
-            if not self._send(request.id, request.timeout, request.body):
-                if self._is_dying():
+            data = self._encode(request)
+            if len(data) > MAX_REQUEST:
+                message = f"{len(data)} bytes in one command, at most {MAX_REQUEST}; split it"
+                self._end(request.id, CommandRefused("too_big", message))
+            elif not self._send(data):
+                if self._way.is_ending(self._monitor):
                     return  # whoever waits is told so
                 message = f"the supervisor of herd {self.herd} takes no commands, is it stopped?"
                 self._end(request.id, CommandRefused("internal", message))
 
-    def _is_dying(self) -> bool:
-        """Whether nobody takes our messages because the supervisor's sockets went, and then it."""
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(_DYING))
+    def _encode(self, request: Request) -> bytes:
+        seq = self._sent + 1
+        return encode(Envelope(id=request.id, seq=seq, timeout=request.timeout, body=request.body))
 
-    def _send(self, id: int, timeout: float | None, body: ClientRequest) -> bool:
+    def _send(self, data: bytes) -> bool:
         self._sent += 1
-        envelope = Envelope(id=id, seq=self._sent, timeout=timeout, body=body)
         try:
-            self._socket.send(encode(envelope), zmq.NOBLOCK)
+            self._socket.send(data, zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -373,49 +408,14 @@ class Connection:
             if self._closing:
                 self._over = HerdClosed()
             else:
-                self._over = SupervisorDied(
-                    f'the supervisor of herd "{self.herd}" (pid {self.supervisor_pid}) is gone'
-                )
+                self._over = self._way.lost()
                 self._socket.set(zmq.LINGER, 0)
             pending = list(self._pending)
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close()
+        self._close_sockets()
         for id in pending:
             self._end(id, self._why_over())
         if self._listener:
             self._listener.on_lost(self._why_over())
-
-
-def _supervisor_of(path: Path, herd: str) -> int:
-    """Pid of the process that listens on the control socket.
-
-    ZeroMQ would wait silently for a socket that nobody serves, so this asks the kernel first.
-    """
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(REPLY_TIMEOUT)
-        try:
-            probe.connect(os.fsencode(path))
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            raise _not_running(herd, path.parent) from None
-        except TimeoutError:
-            raise HerdNotRunning(
-                f'the supervisor of herd "{herd}" accepts no connections, is it stopped?'
-            ) from None
-        except OSError as error:
-            raise RuntimeDirectoryError(f"control socket {path}: {error.strerror}") from None
-        size = struct.calcsize("3i")
-        peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        pid: int = struct.unpack("3i", peer)[0]
-        return pid
-
-
-def _not_running(herd: str, directory: Path) -> HerdNotRunning:
-    others = [name for name in list_herds(directory) if name != herd]
-    remedy = "start one with: sipherd up FILE"
-    if others:
-        remedy = f"there: {', '.join(others[:5])}, choose one with --herd"
-    return HerdNotRunning(f'no herd "{herd}" is running (looked in {directory}); {remedy}')
 
 
 def _error_of(refused: Refused) -> SipherdError:

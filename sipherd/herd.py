@@ -53,6 +53,7 @@ from .protocol.messages import (
 )
 from .protocol.paths import ensure_runtime_dir, runtime_dir
 from .protocol.spec import HerdPorts, HerdSpec, PhoneSpec, bracketed, split_advertise
+from .ways import Remote, remote_from
 
 __all__ = ["Herd", "Phone"]
 
@@ -114,14 +115,32 @@ class Herd:
                 raise
 
     @classmethod
-    def connect(cls, name: str = "default", runtime_dir: Path | None = None) -> Herd:
+    def connect(
+        cls,
+        name: str | None = None,
+        runtime_dir: Path | None = None,
+        *,
+        endpoint: str | None = None,
+        key: Path | str | None = None,
+    ) -> Herd:
         """Join a running herd.  Closing this end does not stop it.
 
+        Args:
+            name: of the herd; `default` if none is given.
+            runtime_dir: where its sockets are.
+            endpoint: `tcp://HOST:PORT` of a herd of another machine; None takes SIPHERD_CONNECT;
+                if there is none, the herd is one of this machine.
+            key: file of this client's key for that; None takes SIPHERD_KEY.
+
         Raises:
-            HerdNotRunning: there is none of this name.
+            HerdNotRunning: there is none, or it has another name.
+            KeysError: the key can't be used.
+            KeyRefused: the herd does not let this key in.
+            ValueError: `endpoint` has another form.
         """
+        remote = remote_from(endpoint, key, os.environ, herd=name)
         herd = cls.__new__(cls)
-        herd._join(name, _directory(runtime_dir), None)
+        herd._join(name or "default", remote or _directory(runtime_dir), None)
         return herd
 
     @classmethod
@@ -135,15 +154,17 @@ class Herd:
         phones = [msgspec.structs.replace(phone, port=0) for phone in spec.phones]
         return cls(phones, runtime_dir=runtime_dir)
 
-    def _join(self, name: str, directory: Path, supervisor: subprocess.Popen[bytes] | None) -> None:
-        self._name = name
+    def _join(
+        self, name: str, where: Path | Remote, supervisor: subprocess.Popen[bytes] | None
+    ) -> None:
         self._supervisor = supervisor
         self._watch = Watch()
         self._handed_over: deque[IncomingCall] = deque()
         self._closing = threading.Lock()
         # A child that was forked from here has the object, but neither thread nor connection.
         self._process = os.getpid()
-        self._connection = Connection(name, directory, self._watch)
+        self._connection = Connection(name, where, self._watch)
+        self._name = self._connection.herd
         try:
             self._watch.start(self._connection)
         except BaseException:
@@ -161,7 +182,7 @@ class Herd:
 
     @property
     def pid(self) -> int:
-        """Process id of the supervisor."""
+        """Process id of the supervisor, on its machine."""
         return self._connection.supervisor_pid
 
     # -- phones ----------------------------------------------------------------------------------

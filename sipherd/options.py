@@ -13,9 +13,21 @@ from click.shell_completion import CompletionItem
 
 from .protocol.errors import SipherdError
 from .protocol.paths import list_herds, runtime_dir
-from .protocol.spec import check_name
+from .protocol.spec import check_name, split_listen
+from .ways import Remote, remote_from
 
-__all__ = ["DEFAULT_HERD", "HERD", "RUNTIME_DIR", "SECONDS", "CallId", "PhoneName", "common"]
+__all__ = [
+    "DEFAULT_HERD",
+    "HERD",
+    "KEYS_DIR",
+    "RUNTIME_DIR",
+    "SECONDS",
+    "CallId",
+    "Name",
+    "PhoneName",
+    "common",
+    "where",
+]
 
 DEFAULT_HERD = "default"
 
@@ -44,8 +56,8 @@ class _Seconds(_Type):
         return float(match[1]) * self._UNITS[match[2]]
 
 
-class _HerdName(_Type):
-    """The name of a herd; completes those that run."""
+class Name(_Type):
+    """A name as phones and herds have it."""
 
     name = "name"
 
@@ -55,6 +67,10 @@ class _HerdName(_Type):
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
         return str(value)
+
+
+class _HerdName(Name):
+    """The name of a herd; completes those that run."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -70,6 +86,8 @@ class _Known(_Type):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         # Nothing may be printed or take long while somebody types.
+        if ctx.meta.get(_CONNECT):
+            return []
         try:
             words = self._words(
                 ctx.params.get("herd") or DEFAULT_HERD,
@@ -123,17 +141,85 @@ class CallId(_Known):
 
 SECONDS = _Seconds()
 HERD = _HerdName()
+KEYS_DIR = click.option(
+    "--keys-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where keys are instead of ~/.config/sipherd/keys.",
+)
 RUNTIME_DIR = click.Path(file_okay=False, path_type=Path)
+
+
+_CONNECT, _KEY = "sipherd.connect", "sipherd.key"
+
+
+def _endpoint(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value:
+        try:
+            split_listen(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
+    ctx.meta[_CONNECT] = value
+
+
+def _key_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    ctx.meta[_KEY] = value
+
+
+_REMOTE = (
+    click.option(
+        "--key",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="SIPHERD_KEY",
+        expose_value=False,
+        callback=_key_file,
+        help="The key for --connect, of `sipherd keys new`.",
+    ),
+    click.option(
+        "--connect",
+        metavar="tcp://HOST:PORT",
+        envvar="SIPHERD_CONNECT",
+        expose_value=False,
+        callback=_endpoint,
+        help="A herd of another machine.",
+    ),
+)
+
+
+def _is_given(context: click.Context, parameter: str) -> bool:
+    """Whether it is on the command line."""
+    return context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
+
+
+def where(herd: str, directory: Path | None) -> Path | Remote:
+    """Where the command that runs finds its herd: a runtime directory, or what `--connect` says.
+
+    Raises:
+        KeysError: `--connect` without `--key`.
+    """
+    context = click.get_current_context(silent=True)
+    if context is not None and (endpoint := context.meta.get(_CONNECT)):
+        # Only a name that was asked for must be the herd's; there is one at each endpoint.
+        wanted = herd if _is_given(context, "herd") else None
+        remote = remote_from(endpoint, context.meta.get(_KEY), {}, herd=wanted)
+        assert remote is not None
+        return remote
+    if context is not None and _is_given(context, "key"):
+        raise click.UsageError("--key is for --connect", context)
+    return runtime_dir(directory, os.environ)
 
 
 def common(
     *, herd: str | None = DEFAULT_HERD, herd_help: str = "The herd's name."
 ) -> Callable[[F], F]:
-    """The options of every command: `herd`, `runtime_dir` and `as_json`."""
+    """The options of every command: `herd`, `runtime_dir` and `as_json`.
+
+    Those that have a herd to connect to get `--connect` and `--key`, too; see `where`.
+    """
 
     def decorate(command: F) -> F:
         shown: bool = herd is not None
         for option in (
+            *(_REMOTE if herd is not None else ()),
             click.option("--json", "as_json", is_flag=True, help="Objects, one on each line."),
             click.option("--runtime-dir", type=RUNTIME_DIR, help="Where the herd's sockets are."),
             click.option("--herd", type=HERD, default=herd, show_default=shown, help=herd_help),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +63,35 @@ def ps(show_calls: bool, herd: str, runtime_dir: Path | None, as_json: bool) -> 
             lines = calls if as_json else [_call_table(calls)]
         else:
             phones = session.request(ListPhones(), PhoneList).phones
-            lines = map(_with_memory, phones) if as_json else [_phone_table(phones)]
+            memory = _no_memory if session.is_remote else render.memory
+            if as_json:
+                lines = [_with_memory(phone, memory) for phone in phones]
+            else:
+                lines = [_phone_table(phones, memory)]
         for line in lines:
             render.say(line)
 
 
-def _with_memory(phone: PhoneInfo) -> dict[str, Any]:
+_Memory = Callable[[int], int | None]
+
+
+def _no_memory(pid: int) -> None:
+    """For processes of another machine: the number would be somebody else's here."""
+
+
+def _with_memory(phone: PhoneInfo, memory: _Memory) -> dict[str, Any]:
     """The phone as plain values, with the resident bytes of its process as `memory`."""
     plain: dict[str, Any] = msgspec.to_builtins(phone)
-    return plain | {"memory": render.memory(phone.pid) if phone.pid else None}
+    return plain | {"memory": memory(phone.pid) if phone.pid else None}
 
 
-def _phone_table(phones: Iterable[PhoneInfo]) -> str:
+def _phone_table(phones: Iterable[PhoneInfo], memory: _Memory) -> str:
     heads = ["NAME", "NUMBER", "STATE", "ACTIVITY", "PORT", "PID", "INCARNATION", "RESTARTS"]
     rows = [
         [
             *(phone.name, phone.number, phone.state.value, phone.activity, phone.port),
             *(phone.pid or "", phone.incarnation, phone.restarts),
-            render.megabytes(render.memory(phone.pid) if phone.pid else None),
+            render.megabytes(memory(phone.pid) if phone.pid else None),
             render.registration(phone),
             phone.why,
         ]
@@ -124,11 +134,12 @@ def show(what: str | None, herd: str, runtime_dir: Path | None, as_json: bool) -
             found = msgspec.to_builtins(session.request(GetHerd(), HerdInfo))
         else:
             found = _phone_or_call(session, what)
+        now = session.now()
         everything = session.request(ListCalls(), CallList).calls if found.get("calls") else ()
     if as_json:
         render.say(found)
         return
-    for line in _details(found):
+    for line in _details(found, now):
         render.say(line)
     if calls := [call for call in everything if what is None or call.phone == found["name"]]:
         render.say("\n" + _call_table(calls))
@@ -145,7 +156,7 @@ def _phone_or_call(session: Session, what: str) -> dict[str, Any]:
         else:
             return call
     (phone,) = session.request(ListPhones(which=(what,)), PhoneList).phones
-    return _with_memory(phone)
+    return _with_memory(phone, _no_memory if session.is_remote else render.memory)
 
 
 _DURATIONS = (
@@ -155,30 +166,30 @@ _DURATIONS = (
 _MOMENTS = ("started", "answered", "ended")
 
 
-def _details(values: dict[str, Any], indent: str = "") -> list[str]:
+def _details(values: dict[str, Any], now: float, indent: str = "") -> list[str]:
     """A line for each value that says something; what is nested is indented."""
     lines = []
     width = max((len(key) for key in values), default=0)
     for key, value in values.items():
-        if key == "type" or value is None or value is False or value in ("", (), {}):
+        if key in ("type", "clock") or value is None or value is False or value in ("", (), {}):
             continue
         name = f"{indent}{key.replace('_', ' ').ljust(width)}"
         if isinstance(value, dict):
             # What a phone is beside what it was asked to be is said once.
             news = {k: v for k, v in value.items() if key != "spec" or values.get(k) != v}
-            lines += [name.rstrip(), *_details(news, indent + "  ")]
+            lines += [name.rstrip(), *_details(news, now, indent + "  ")]
         else:
-            lines.append(f"{name}  {printable(_words(key, value))}")
+            lines.append(f"{name}  {printable(_words(key, value, now))}")
     return lines
 
 
-def _words(key: str, value: Any) -> str:
+def _words(key: str, value: Any, now: float) -> str:
     if key == "memory":
         return render.megabytes(value)
     if key in _DURATIONS:
         return render.duration(value)
     if key in _MOMENTS:
-        return f"{render.duration(time.monotonic() - value)} ago"
+        return f"{render.duration(now - value)} ago"
     match value:
         case bool():
             return "yes"
@@ -329,7 +340,9 @@ def stop(
             if not session.wait_gone(STOP_TIMEOUT):
                 pid = session.supervisor_pid
                 raise TimedOut(f"the end of the supervisor (pid {pid})", STOP_TIMEOUT)
-    return _tell_stopped(stopped.reports, as_json, "" if phones else f"herd {herd} stopped: ")
+    return _tell_stopped(
+        stopped.reports, as_json, "" if phones else f"herd {session.herd} stopped: "
+    )
 
 
 def _tell_stopped(reports: tuple[StopReport, ...], as_json: bool, intro: str = "") -> int:

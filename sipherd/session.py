@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import time
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from .client import END_TIMEOUT, REPLY_TIMEOUT, Connection
+from .options import where
 from .protocol.errors import EventsMissed, SipherdError, TimedOut
 from .protocol.events import CallEnded, Event
 from .protocol.messages import (
@@ -24,7 +24,6 @@ from .protocol.messages import (
     Snapshot,
     Subscribe,
 )
-from .protocol.paths import runtime_dir
 from .protocol.states import CallState
 
 __all__ = ["Session"]
@@ -37,12 +36,13 @@ class Session:
 
     Raises:
         HerdNotRunning: there is no such herd.
+        KeysError, KeyRefused: it is one of another machine, and the key is not good.
     """
 
     def __init__(self, herd: str, directory: Path | None) -> None:
         self._inbox: queue.SimpleQueue[Event | EventsMissed | SipherdError] = queue.SimpleQueue()
         self._over: SipherdError | None = None
-        self._connection = Connection(herd, runtime_dir(directory, os.environ), self)
+        self._connection = Connection(herd, where(herd, directory), self)
 
     def __enter__(self) -> Session:
         return self
@@ -58,6 +58,19 @@ class Session:
     @property
     def supervisor_pid(self) -> int:
         return self._connection.supervisor_pid
+
+    @property
+    def herd(self) -> str:
+        return self._connection.herd
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether processes and files of the herd are those of another machine."""
+        return self._connection.is_remote
+
+    def now(self) -> float:
+        """The supervisor's monotonic clock, by which all moments are told."""
+        return time.monotonic() + self._connection.clock_ahead
 
     def request(
         self,

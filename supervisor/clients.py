@@ -1,17 +1,29 @@
-"""Who may talk to the control socket, and who has died: one pidfd per client."""
+"""Who may talk to the control sockets, and who has died.
+
+A client of this machine is known by the kernel's word and watched by a pidfd; one of another
+machine is known by its key, and is gone when its connection is (``remote.py``).
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import zmq
 
-__all__ = ["LIMIT", "Client", "Clients", "NotAdmitted"]
+from .pace import Bucket
+
+if TYPE_CHECKING:
+    from .remote import Peer
+
+__all__ = ["BURST", "LIMIT", "RATE", "Client", "Clients", "NotAdmitted"]
 
 LIMIT = 500
-"""Clients at the same time; each costs a descriptor."""
+"""Clients of this machine at the same time; each costs a descriptor."""
+RATE, BURST = 2000.0, 4000.0
+"""Commands a second that a client may send, and how many at once."""
 
 
 class NotAdmitted(Exception):
@@ -25,16 +37,33 @@ class NotAdmitted(Exception):
         self.may_know = may_know
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Client:
-    """One connection of a process of ours."""
+    """One connection of a process."""
 
     route: bytes
-    """Its ZeroMQ routing id, by which the core knows it, too."""
-    pid: int
-    pidfd: int
+    """By which the core knows it."""
+    socket_route: bytes
+    """Its ZeroMQ routing id."""
+    pid: int = 0
+    pidfd: int = -1
+    peer: Peer | None = None
+    """The connection of one of another machine."""
     seq: int = 0
     """Messages sent to it."""
+    bucket: Bucket = field(default_factory=lambda: Bucket(RATE, BURST))
+
+    @property
+    def key(self) -> str:
+        """The name of its key; empty for one of this machine."""
+        return self.peer.key if self.peer is not None else ""
+
+    @property
+    def who(self) -> dict[str, str | int]:
+        """What a log line says of it."""
+        if self.peer is None:
+            return {"client": self.pid}
+        return {"client": f"key {self.peer.key}", "address": self.peer.address}
 
 
 class Clients:
@@ -61,7 +90,7 @@ class Clients:
         uid, pid = _sender(frame)
         if uid not in (0, os.geteuid()):
             raise NotAdmitted(f"user {uid} is not the herd's")
-        if len(self._by_route) >= self._limit:
+        if sum(client.peer is None for client in self._by_route.values()) >= self._limit:
             raise NotAdmitted(
                 f"the herd serves at most {self._limit} clients at once; end one of them",
                 may_know=True,
@@ -71,13 +100,21 @@ class Clients:
         except OSError as error:
             # Dead already, or of another pid namespace: nobody could tell when it dies.
             raise NotAdmitted(f"no process {pid} to watch: {error.strerror}") from None
-        client = self._by_route[route] = Client(route, pid, pidfd)
+        client = Client(route=route, socket_route=route, pid=pid, pidfd=pidfd)
+        self._by_route[route] = client
+        return client
+
+    def admit_remote(self, route: bytes, peer: Peer) -> Client:
+        """Make a client of somebody whose key is on the list."""
+        client = Client(route=route, socket_route=peer.route, peer=peer)
+        self._by_route[route] = client
         return client
 
     def remove(self, client: Client) -> None:
         """It died or left."""
         del self._by_route[client.route]
-        os.close(client.pidfd)
+        if client.peer is None:
+            os.close(client.pidfd)
 
 
 def _sender(frame: zmq.Frame) -> tuple[int, int]:

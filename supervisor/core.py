@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..protocol.errors import CallNotFound, PhoneNotFound
@@ -117,6 +117,7 @@ _WHILE_STOPPING = (
 # Counters that are there from the start: a reader need not guess their names.
 _COUNTED = (
     "client_garbage",
+    "clients_held_up",
     "clients_refused",
     "undeliverable",
     "worker_gaps",
@@ -161,8 +162,10 @@ class Core:
         self.table = PhoneTable()
         self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self.nursery_pid = 0
-        self.clients: Callable[[], int] = lambda: 0
-        """Set by the shell: how many there are."""
+        self.clients: Callable[[], Sequence[str]] = tuple
+        """Set by the shell: the clients by the name of their key, empty for a local one."""
+        self.listen = ""
+        """Set by the shell: where clients of other machines connect."""
         self._ports = ports
         self._pid = pid
         self._version = version
@@ -209,8 +212,8 @@ class Core:
         match input:
             case FromWorker(route, message):
                 self._from_worker(route, message)
-            case FromClient(client, message):
-                self._from_client(client, message)
+            case FromClient(client, message, refusal):
+                self._from_client(client, message, refusal)
             case ClientGone(client):
                 self._client_gone(client)
             case Forked() | ForkRefused() | ProcessGone() | DeathCause():
@@ -399,12 +402,17 @@ class Core:
         self._requests.drop_client(client)
         self._board.client_gone(client)
 
-    def _from_client(self, client: bytes, message: Envelope[ClientMessage]) -> None:
+    def _from_client(
+        self, client: bytes, message: Envelope[ClientMessage], refusal: Refused | None
+    ) -> None:
         if isinstance(message.body, Leave):
             self._client_gone(client)
             return
         request = self._requests.open(client, message, self._now)
         if request is None:
+            return
+        if refusal is not None:
+            self._requests.refuse(request, refusal.reason, refusal.message)
             return
         if self._end is not None and not isinstance(message.body, _WHILE_STOPPING):
             why = f"herd {self.spec.herd} is being stopped"
@@ -558,6 +566,7 @@ class Core:
             "client_gaps": self._requests.gaps,
             **self.counts,
         }
+        clients = self.clients()
         return HerdInfo(
             herd=self.spec.herd,
             pid=self._pid,
@@ -566,6 +575,9 @@ class Core:
             uptime=self._now - self._began,
             states=dict(Counter(phone.state.value for phone in self.table)),
             calls=len(self._board.desk),
-            clients=self.clients(),
+            clients=len(clients),
+            remote_clients=tuple(sorted(key for key in clients if key)),
+            listen=self.listen,
+            clock=self._now,
             counters=counters,
         )

@@ -57,6 +57,8 @@ class Begin:
 class FromClient:
     client: bytes
     message: Envelope[ClientMessage]
+    refusal: Refused | None = None
+    """The answer, if the client may not ask for this at all, or not so fast."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A ZeroMQ ROUTER on a socket file.
+"""A ZeroMQ ROUTER that never blocks.
 
 Its descriptor is edge-triggered in spirit: sending and receiving can both swallow the edge, so
 whoever polls it must ask ``has_input`` last thing before it sleeps.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -16,11 +16,12 @@ import zmq
 
 from ..protocol.codec import MAX_MESSAGE
 
-__all__ = ["LINGER", "Delivery", "Router"]
+__all__ = ["HIGH_WATER", "LINGER", "Delivery", "FileRouter", "Router"]
 
 LINGER = 500
 """Milliseconds that the last messages get to leave when the socket is closed."""
-_HIGH_WATER = 1000
+HIGH_WATER = 1000
+"""Messages that wait for each peer, and from each."""
 
 
 class Delivery(enum.Enum):
@@ -33,27 +34,38 @@ class Delivery(enum.Enum):
 
 
 class Router:
-    """Serves ``path``, for this user alone.  Raises OSError."""
+    """Serves a ZeroMQ ``endpoint``; ``prepare`` sees the socket before it is bound.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
-        path.unlink(missing_ok=True)  # of a herd that was killed; the lock says that it is gone
-        self._path = path
+    Raises OSError.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        max_message: int = MAX_MESSAGE,
+        high_water: int = HIGH_WATER,
+        prepare: Callable[[zmq.Socket[bytes]], None] | None = None,
+    ) -> None:
         self._socket = context.socket(zmq.ROUTER)
         try:
             # A message for nobody is an error to be counted, not silence.
             self._socket.set(zmq.ROUTER_MANDATORY, 1)
-            self._socket.set(zmq.SNDHWM, _HIGH_WATER)
-            self._socket.set(zmq.RCVHWM, _HIGH_WATER)
+            self._socket.set(zmq.SNDHWM, high_water)
+            self._socket.set(zmq.RCVHWM, high_water)
             self._socket.set(zmq.LINGER, LINGER)
-            self._socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE)
-            self._socket.bind(f"ipc://{path}")
-            path.chmod(0o600)
+            self._socket.set(zmq.MAXMSGSIZE, max_message)
+            if prepare is not None:
+                prepare(self._socket)
+            self._socket.bind(endpoint)
         except BaseException as error:
             self._socket.close(0)
             if isinstance(error, zmq.ZMQError):
-                raise OSError(error.errno, error.strerror, str(path)) from None
+                raise OSError(error.errno, error.strerror, endpoint) from None
             raise
         self.fd = cast(int, self._socket.get(zmq.FD))
+        self.endpoint = cast(bytes, self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, zmq.Frame | None]]:
         """Up to ``limit`` messages that are there: who sent it, and its one frame.
@@ -95,5 +107,28 @@ class Router:
     def close(self) -> None:
         """Serve no longer; the context's ``term`` waits for what is still to leave."""
         self._socket.close()
+
+
+class FileRouter(Router):
+    """Serves the socket file ``path``, for this user alone."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        path: Path,
+        *,
+        max_message: int = MAX_MESSAGE,
+    ) -> None:
+        path.unlink(missing_ok=True)  # of a herd that was killed; the lock says that it is gone
+        self._path = path
+        super().__init__(context, f"ipc://{path}", max_message=max_message)
+        try:
+            path.chmod(0o600)
+        except BaseException:
+            self._socket.close(0)
+            raise
+
+    def close(self) -> None:
+        super().close()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import zmq
 
-from ..protocol.codec import encode, from_worker
-from ..protocol.errors import ProtocolError, RuntimeDirectoryError
+from ..protocol.codec import MAX_MESSAGE, MAX_REQUEST, encode, from_worker
+from ..protocol.errors import KeysError, ProtocolError, RuntimeDirectoryError
 from ..protocol.events import Event
 from ..protocol.messages import (
     Events,
@@ -46,7 +46,8 @@ from .poller import Poller, Turn
 from .ports import PortPool, RtpPool
 from .processes import become_subreaper
 from .reception import Reception
-from .routers import Delivery, Router
+from .remote import ListenError, open_door
+from .routers import Delivery, FileRouter, Router
 from .signals import SignalPipe
 
 __all__ = ["Options", "run"]
@@ -78,6 +79,8 @@ class Options:
     """Text for stdout about an event, with its line end; None for nothing."""
     wait_registered: bool = True
     """The herd is ready when its phones are registered, or were refused; else when they serve."""
+    keys_dir: Path | None = None
+    """Where the keys of clients of other machines are, if anybody listens for them."""
     owner_fd: int | None = None
     """Pidfd of the process that this herd must not outlive."""
     ready_fd: int | None = None
@@ -92,7 +95,7 @@ def run(options: Options) -> int:
     ready = _Ready(options.ready_fd)
     try:
         code, message = _run(options, writer, log, ready)
-    except (RuntimeDirectoryError, HerdIsRunning) as error:
+    except (RuntimeDirectoryError, KeysError, ListenError, HerdIsRunning) as error:
         code, message = EXIT_CONFIGURATION, str(error)
     except NurseryUnfit as error:
         code, message = EXIT_FAILED, str(error)
@@ -178,9 +181,12 @@ class _Service:
         """When a client that read too slowly is tried again."""
         self._finish: Finish | None = None
         with contextlib.ExitStack() as on_error:
+            remote = open_door(spec.listen, options.keys_dir, log)
+            if remote is not None:
+                on_error.callback(remote.close)
             self._context = zmq.Context(1)
             on_error.callback(self._context.term)
-            control_socket = _serve(self._context, paths.control)
+            control_socket = _serve(self._context, paths.control, MAX_REQUEST)
             on_error.callback(control_socket.close)
             self._worker_socket = _serve(self._context, paths.workers)
             on_error.callback(self._worker_socket.close)
@@ -199,12 +205,14 @@ class _Service:
             on_error.pop_all()
         self._reception = Reception(
             control_socket,
+            remote,
             poller=self._poller,
             log=log,
             counts=self._core.counts,
             feed=self._feed,
         )
-        self._core.clients = self._reception.__len__
+        self._core.clients = self._reception.keys
+        self._core.listen = remote.endpoint if remote else ""
         self._poller.add_wake(self._worker_socket.fd)
         self._poller.add(signals.fd, Turn.OTHERS, self._on_signals)
         if options.owner_fd is not None:
@@ -245,7 +253,10 @@ class _Service:
         # Last thing before the sleep: sends and receives swallow the descriptors' edges.
         if self._worker_socket.has_input() or self._reception.has_input():
             return 0.0
-        wanted = (self._core.next_deadline(), self._retry_at, self._phones.deadline)
+        wanted = (
+            *(self._core.next_deadline(), self._retry_at),
+            *(self._phones.deadline, self._reception.deadline()),
+        )
         deadlines = [deadline for deadline in wanted if deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -396,9 +407,11 @@ class _Ready:
             self._fd = None
 
 
-def _serve(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> Router:
+def _serve(
+    context: zmq.Context[zmq.Socket[bytes]], path: Path, max_message: int = MAX_MESSAGE
+) -> Router:
     try:
-        return Router(context, path)
+        return FileRouter(context, path, max_message=max_message)
     except OSError as error:
         raise RuntimeDirectoryError(
             f"socket {path}: {error.strerror}; name another directory with --runtime-dir or "

@@ -18,6 +18,7 @@ from sipherd.protocol.spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 HERD_FILE = ROOT / "docs" / "herd-file.md"
+REMOTE = ROOT / "docs" / "remote.md"
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -75,6 +76,6 @@ def test_the_examples_run(runtime_dir: Path, example: str) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for document in (README, HERD_FILE):
+    for document in (README, HERD_FILE, REMOTE):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from sipherd.supervisor.clients import Clients, NotAdmitted
-from sipherd.supervisor.routers import Router
+from sipherd.supervisor.routers import FileRouter, Router
 
 SEND = """
 import sys
@@ -28,7 +28,7 @@ sys.stdin.read()
 @pytest.fixture
 def router(runtime_dir: Path) -> Iterator[Router]:
     context = zmq.Context(1)
-    router = Router(context, runtime_dir / "c.sock")
+    router = FileRouter(context, runtime_dir / "c.sock")
     yield router
     router.close()
     context.term()

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import zmq
 
-from sipherd.supervisor.routers import Delivery, Router
+from sipherd.supervisor.routers import Delivery, FileRouter
 
 
 class Rig:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.context = zmq.Context(1)
-        self.router = Router(self.context, path)
+        self.router = FileRouter(self.context, path)
         self.peer = self.context.socket(zmq.DEALER)
         self.peer.set(zmq.LINGER, 0)
         self.peer.connect(f"ipc://{path}")
@@ -97,5 +97,5 @@ def test_a_stale_socket_file_is_replaced_and_the_new_one_is_private(runtime_dir:
 def test_a_path_that_cannot_be_bound(tmp_path: Path) -> None:
     context = zmq.Context(1)
     with pytest.raises(OSError, match="No such file"):
-        Router(context, tmp_path / "nowhere" / "r.sock")
+        FileRouter(context, tmp_path / "nowhere" / "r.sock")
     context.term()
