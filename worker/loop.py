@@ -30,7 +30,7 @@ from .resolve import Resolver
 from .rtp_ports import RtpPorts
 from .rtp_sockets import RtpSockets
 from .sip.engine import Engine
-from .stack import Aged, Hop
+from .stack import Aged, Hop, shared_hop
 from .tcp import Tcp
 from .udp import Udp
 
@@ -234,7 +234,7 @@ class Worker:
                 break
             data, source, age = found
             self._delivery.received(data)
-            waiting.append(Aged(data, Hop(*source), age))
+            waiting.append(Aged(data, shared_hop(*source), age))
         if waiting:
             self._guard(self._phone.catch_up, waiting, time.monotonic())
 
@@ -255,7 +255,7 @@ class Worker:
             if found is None:
                 break
             data, source = found
-            self._received(data, Hop(*source))
+            self._received(data, shared_hop(*source))
 
     def _received(self, data: bytes, source: Hop) -> None:
         assert self._delivery is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ..protocol.events import (
@@ -70,6 +71,7 @@ __all__ = [
     "Transport",
     "TurnedAway",
     "Unregistered",
+    "shared_hop",
 ]
 
 DEFAULT_PORT = 5060
@@ -107,6 +109,14 @@ class Aged(NamedTuple):
     source: Hop
     age: float
     """Seconds since it came."""
+
+
+@lru_cache(maxsize=256)
+def shared_hop(
+    host: str, port: int | None, transport: Transport = "udp", connection: int = 0
+) -> Hop:
+    """A Hop that is the same object for the same place: finished transactions keep one for long."""
+    return Hop(host, port, transport, connection)
 
 
 class StackRefusal(Exception):

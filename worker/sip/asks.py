@@ -53,10 +53,14 @@ class Ask:
 
     def on_response(self, response: Message, source: Hop) -> None:
         if response.code >= 200:
-            self._on_final(self, response.code, response)
+            self._end(response.code, response)
 
     def on_timeout(self) -> None:
-        self._on_final(self, 408, None)
+        self._end(408, None)
 
     def on_unreachable(self) -> None:
-        self._on_final(self, 503, None)
+        self._end(503, None)
+
+    def _end(self, code: int, response: Message | None) -> None:
+        self.sent = None  # it refers back to us
+        self._on_final(self, code, response)

@@ -107,6 +107,20 @@ class Requests:
 class Attempt:
     """One request of ours with its repetitions; made by `Requests`."""
 
+    __slots__ = (
+        "_answered",
+        "_next_cseq",
+        "_nonces",
+        "_requests",
+        "_rounds",
+        "_stopped",
+        "_user",
+        "destination",
+        "request",
+        "transactions",
+        "verdict",
+    )
+
     def __init__(
         self,
         requests: Requests,
@@ -130,8 +144,18 @@ class Attempt:
             request = self._authorized(request, request.headers.items())
         self.request = request
         """As it was sent last."""
-        self.transaction: ClientTransaction = requests.transactions.send(request, destination, self)
+        self.transactions = [requests.transactions.send(request, destination, self)]
+        """Those of the request and of its repetitions."""
+
+    @property
+    def transaction(self) -> ClientTransaction:
         """That of the request as it was sent last."""
+        return self.transactions[-1]
+
+    def leave_to(self, user: ClientUser) -> None:
+        """Whatever still comes is for ``user``; challenges, too."""
+        for transaction in self.transactions:
+            transaction.user = user
 
     def stop(self) -> None:
         """Answer no more challenges: nobody wants the request any more."""
@@ -202,7 +226,9 @@ class Attempt:
             if name not in _ANSWERS.values():
                 headers.append((name, value))
         self.request = self._authorized(old, headers)
-        self.transaction = self._requests.transactions.send(self.request, self.destination, self)
+        self.transactions.append(
+            self._requests.transactions.send(self.request, self.destination, self)
+        )
 
     def _authorized(self, request: Message, headers: list[tuple[str, str]]) -> Message:
         """``request`` with these ``headers`` and our credentials."""

@@ -44,6 +44,7 @@ class CalleeLeg(Leg):
         self._offered = offered
         self.note_peer(request)
         self._transaction = transaction
+        self._cseq = request.cseq.number
         self._transaction.of_call = True
         self._source = source
         self._replaced = replaced
@@ -168,9 +169,8 @@ class CalleeLeg(Leg):
         self._refuse(504, "no_response", "timeout")
 
     def _receive_prack(self, transaction: ServerTransaction, dialog: Dialog) -> None:
-        invite = self._transaction.request
         if self._reliable is None or not self._reliable.acknowledge(
-            transaction.request, invite.cseq.number
+            transaction.request, self._cseq
         ):
             self._registry.respond(transaction, 481)
         elif transaction.request.content:
@@ -187,7 +187,6 @@ class CalleeLeg(Leg):
         cancel_timer(self._ring_limit)
         if self._reliable is not None:
             self._reliable.stop()
-        self._transaction.on_cancel = None
 
     def _stop_timers(self) -> None:
         super()._stop_timers()

@@ -18,11 +18,11 @@ from enum import Enum
 from ...protocol.events import CancelOutcome, EndCause
 from ..stack import Answered, CancelResolved, Hop, Media, Progress, StackRefusal, Target
 from . import sdp
-from .asks import Bye
-from .authentication import Attempt, credentials_of
+from .answers import Answers
+from .authentication import Attempt
 from .bodies import Unsupported, session_description
 from .context import CAPABILITIES
-from .dialog import Dialog
+from .dialog import Dialog, Opening
 from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Malformed, Message, readable
 from .refer import Referral
@@ -110,7 +110,8 @@ class CallerLeg(Leg):
         )
         self._description = self.session.offer()
         self._first_invite = self._compose(1)
-        self._attempt: Attempt | None = None
+        self._attempts: list[Attempt] = []
+        """Those to send the INVITE: after a 422 there is another one."""
         self._cancel = _Cancel.NONE
         self._cancel_asked = False
         """By a command: it will be told the outcome.  A drain is told nothing."""
@@ -120,8 +121,7 @@ class CallerLeg(Leg):
         self._tries = 1
         self._early: dict[str, _Early] = {}
         """Early dialogs by To tag: one per fork of the INVITE that rings."""
-        self._acks: dict[str, tuple[bytes, Hop]] = {}
-        """The ACK sent for each To tag: one per fork of the INVITE that was answered."""
+        self._answers = Answers(registry)
 
     def _compose(self, cseq: int) -> Message:
         uri = self._target.request_uri
@@ -141,12 +141,12 @@ class CallerLeg(Leg):
     def start(self) -> None:
         """Send the INVITE."""
         send = self._registry.requests.send
-        self._attempt = send(self._first_invite, self._destination, self)
+        self._attempts.append(send(self._first_invite, self._destination, self))
 
     @property
     def _invite(self) -> Message:
         """The INVITE as it was sent last: again with credentials, if it was challenged."""
-        return self._first_invite if self._attempt is None else self._attempt.request
+        return self._attempts[-1].request if self._attempts else self._first_invite
 
     # Commands
 
@@ -190,10 +190,10 @@ class CallerLeg(Leg):
     def _start_cancel(self) -> None:
         if self._cancel is not _Cancel.NONE:
             return
-        assert self._attempt is not None
-        self._attempt.stop()
+        attempt = self._attempts[-1]
+        attempt.stop()
         # A 1xx to an INVITE that was challenged after it does not count.
-        if self._attempt.transaction.state is State.PROCEEDING:
+        if attempt.transaction.state is State.PROCEEDING:
             self._send_cancel()
         else:
             # §9.1: no CANCEL before a 1xx.  It could overtake the INVITE, and then ends nothing.
@@ -220,9 +220,8 @@ class CallerLeg(Leg):
 
     def _on_cancel_unconfirmed(self) -> None:
         """§9.1: no final response in 64·T1 after the CANCEL: the INVITE counts as cancelled."""
-        assert self._attempt is not None
         # Stay to end an answer that comes even later; else the peer would be left in a call.
-        self._attempt.transaction.abandon(64 * self._ctx.config.t1)
+        self._attempts[-1].transaction.abandon(64 * self._ctx.config.t1)
         self._resolve("cancelled_unconfirmed")
         self.end(self._cancel_cause, "local")
 
@@ -246,7 +245,18 @@ class CallerLeg(Leg):
         """Tell whoever asked for the call, and see `Leg.end`."""
         if self.referral is not None:  # no news if it was told that the call is up
             self.referral.tell(code or _CODES.get(cause, 487), reason if code else "")
+        # What still comes in answer to the INVITE needs the leg no more.
+        self._answers.expect(self._invite)
+        self._forget_early()
+        for attempt in self._attempts:
+            attempt.leave_to(self._answers)
+        self._attempts.clear()
         super().end(cause, by, code, reason, bye_answered)
+
+    def _forget_early(self) -> None:
+        for early in self._early.values():
+            self._answers.remember(early.dialog)
+        self._early.clear()
 
     # The INVITE's transaction (ClientUser)
 
@@ -305,7 +315,9 @@ class CallerLeg(Leg):
         """The early dialog that a 1xx makes or belongs to (§12.1)."""
         tag = response.to.tag
         if tag and tag not in self._early and len(self._early) < _MOST_FORKS:
-            self._early[tag] = _Early(self, Dialog.as_caller(self._invite, response, source))
+            self._early[tag] = _Early(
+                self, Dialog.as_caller(Opening.by(self._invite), response, source)
+            )
         if tag in self._early:
             self.note_peer(response)
         return self._early.get(tag)
@@ -343,23 +355,15 @@ class CallerLeg(Leg):
             self.end("rejected", "remote", code, response.reason)
 
     def _receive_2xx(self, response: Message, source: Hop) -> None:
-        tag = response.to.tag
-        known = self._acks.get(tag)
-        if known is not None:  # our ACK was lost (§13.2.2.4)
-            self._ctx.count("sip_duplicate")
-            self._ctx.send(*known)
+        early = self._early.get(response.to.tag)
+        self._answers.expect(self._invite)  # with credentials, if it was challenged
+        if early is not None:
+            self._answers.remember(early.dialog)
+        dialog = self._answers.acknowledge(response, source)
+        if dialog is None:
             return
-        dialog = Dialog.as_caller(self._invite, response, source)
-        early = self._early.get(tag)
-        if early is not None:  # its numbers go on (§13.2.2.4 makes anew only the route set)
-            dialog.local_cseq = max(dialog.local_cseq, early.dialog.local_cseq)
-            dialog.remote_cseq = early.dialog.remote_cseq
-        self._acknowledge(dialog)
         if self.state not in (LegState.CALLING, LegState.PROCEEDING):
-            # Another fork answered too, or we had given up: this one is ended (§13.2.2.4).
-            self._ctx.count("sip_forked_answer")
-            bye = dialog.request(self._ctx, "BYE")
-            self._registry.requests.send_within(dialog, bye, Bye(lambda answered: None))
+            self._answers.refuse(dialog)
             return
         self.dialog = dialog
         cancel_timer(self._cancel_timer)
@@ -386,7 +390,7 @@ class CallerLeg(Leg):
             why = "2xx with an unusable answer"
             self.send_bye(Ending(cause, "local", response.code, why))
             return
-        self._early.clear()
+        self._forget_early()
         self.state = LegState.CONFIRMED
         self.note_peer(response)
         self.timer.take_2xx(response)
@@ -407,15 +411,6 @@ class CallerLeg(Leg):
             session.keep()
         if self.referral is not None:
             self.referral.tell(response.code, response.reason)
-
-    def _acknowledge(self, dialog: Dialog) -> None:
-        """The ACK to a 2xx: a request of its own, with a new branch (§13.2.2.4)."""
-        ack = dialog.request(
-            self._ctx, "ACK", cseq=self._invite.cseq.number, extra=credentials_of(self._invite)
-        )
-        sent = ack.encode(), dialog.next_hop()
-        self._acks[dialog.remote_tag] = sent
-        self._ctx.send(*sent)
 
     def _read_description(self, response: Message) -> sdp.Description | None:
         try:

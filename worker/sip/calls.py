@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from ...protocol.events import EndCause
@@ -16,7 +15,7 @@ from .uri import UriError
 
 __all__ = ["Calls"]
 
-_REMEMBERED = 256
+_REMEMBERED = 64
 """Ended calls whose end is remembered, so that a late command is refused with the right reason."""
 
 
@@ -27,8 +26,8 @@ class Calls:
         self._legs: dict[str, Leg] = {}
         self._dialogs: dict[tuple[str, str], Leg] = {}
         """Legs by Call-ID and our own tag."""
-        self._ended: OrderedDict[str, str] = OrderedDict()
-        self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._ended: dict[str, str] = {}
+        self._gone: dict[tuple[str, str], str] = {}
         """The other tag of dialogs that have ended, by Call-ID and our own tag."""
 
     def __len__(self) -> int:
@@ -54,9 +53,10 @@ class Calls:
         )
         if leg.dialog is not None:
             self._gone[leg.call_id, leg.local_tag] = leg.dialog.remote_tag
-        for memory in (self._ended, self._gone):
-            if len(memory) > _REMEMBERED:
-                memory.popitem(last=False)
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        if len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
     def find(self, call: str) -> Leg | None:
         """The call with this key, if it has not ended."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..stack import Hop
 from .context import SDP, Context
 from .message import Malformed, Message
 from .uri import NameAddr, SipUri, UriError
 
-__all__ = ["Dialog"]
+__all__ = ["Dialog", "Opening"]
 
 
 def _target(message: Message, fallback: str) -> str:
@@ -20,6 +22,29 @@ def _target(message: Message, fallback: str) -> str:
     except UriError as error:
         raise Malformed(f"unreadable Contact: {error}", message) from None
     return contact.uri
+
+
+class Opening(NamedTuple):
+    """What the INVITE of ours that opens a dialog says about it."""
+
+    call_id: str
+    local: str
+    """Its From header, with tag."""
+    local_tag: str
+    cseq: int
+    target: str
+    """Its request URI."""
+
+    @classmethod
+    def by(cls, invite: Message) -> Opening:
+        """Read from ``invite``."""
+        return cls(
+            invite.call_id,
+            invite.headers["From"],
+            invite.from_.tag,
+            invite.cseq.number,
+            invite.uri,
+        )
 
 
 class Dialog:
@@ -56,20 +81,20 @@ class Dialog:
         """Where the peer's last message came from."""
 
     @classmethod
-    def as_caller(cls, invite: Message, response: Message, source: Hop) -> Dialog:
-        """From a 2xx to our ``invite`` (§12.1.2)."""
+    def as_caller(cls, opening: Opening, response: Message, source: Hop) -> Dialog:
+        """From a 1xx or 2xx to our INVITE (§12.1.2)."""
         try:
             # A 2xx must have a Contact (§12.1.1); without, what we called is the best guess.
-            target = _target(response, invite.uri)
+            target = _target(response, opening.target)
         except Malformed:
-            target = invite.uri
+            target = opening.target
         return cls(
-            call_id=invite.call_id,
-            local=invite.headers["From"],
-            local_tag=invite.from_.tag,
+            call_id=opening.call_id,
+            local=opening.local,
+            local_tag=opening.local_tag,
             remote=response.headers["To"],
             remote_tag=response.to.tag,
-            local_cseq=invite.cseq.number,
+            local_cseq=opening.cseq,
             remote_cseq=None,
             target=target,
             routes=tuple(reversed(response.headers.values("Record-Route"))),

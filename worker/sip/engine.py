@@ -365,9 +365,10 @@ class Engine:
         if invite is None:
             self.respond(transaction, 481)
             return
+        cancel = transaction.request
         self.respond(transaction, 200)
         if invite.on_cancel is not None:  # else the final response was sent before
-            invite.on_cancel(transaction.request)
+            invite.on_cancel(cancel)
 
     def _receive_cancelled(self, invite: Aged, cancel: Aged) -> None:
         """An INVITE that was cancelled before we have seen it: nobody is called."""
@@ -416,7 +417,8 @@ class Engine:
             self.respond(transaction, 481)
 
     def _receive_invite(self, transaction: ServerTransaction, source: Hop) -> None:
-        code, replaced = self.calls.replaced_by(transaction.request)
+        request = transaction.request
+        code, replaced = self.calls.replaced_by(request)
         if code:
             self.respond(transaction, code)
             return
@@ -430,14 +432,14 @@ class Engine:
                     TurnedAway(
                         cause="busy",
                         code=486,
-                        sip_call_id=readable(transaction.request.call_id),
-                        from_uri=readable(transaction.request.from_.uri),
+                        sip_call_id=readable(request.call_id),
+                        from_uri=readable(request.from_.uri),
                         source=source.address,
                     )
                 )
             return
         try:
-            offered = admission.read_offer(transaction.request, self.ctx.config.codecs)
+            offered = admission.read_offer(request, self.ctx.config.codecs)
         except sdp.SdpError:
             self.ctx.count("sip_malformed")
             self.respond(transaction, 400, reason="Unreadable Session Description")

@@ -298,6 +298,16 @@ class Leg:
             )
         )
         self._registry.forget(self, cause)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of all that refers back to the leg.
+
+        So its memory is free as soon as the last transaction needs it no more, and does not wait
+        for a collection of the garbage of a hundred calls.
+        """
+        self._served.clear()
+        del self.timer, self.changes, self.refers, self.infos
 
     def lose(self, cause: EndCause, why: str, *, timeout: bool = False) -> None:
         """The call cannot go on: BYE, which the peer may still understand (§12.2.1.2)."""

@@ -317,19 +317,25 @@ class _Exchange:
         self._dialog = dialog
         self._registry = registry
         self._ack: tuple[bytes, Hop] | None = None
-        self._pracks = Pracks(lambda rack: changes.prack(dialog, rack))
+        self._credentials: tuple[tuple[str, str], ...] = ()
+        self._pracks: Pracks | None = Pracks(lambda rack: changes.prack(dialog, rack))
 
     def abandon(self) -> None:
         """The call is over: acknowledge a 2xx that comes all the same, and nothing else."""
-        self._changes = None
-        assert self.sent is not None
-        self.sent.abandon(64 * self._registry.ctx.config.t1)
+        self._changes = self._pracks = None
+        if self.sent is not None:  # else the final response is here
+            self.sent.abandon(64 * self._registry.ctx.config.t1)
 
     def on_response(self, response: Message, source: Hop) -> None:
         if response.code < 200:
-            if self._changes is not None:
+            if self._pracks is not None:
                 self._pracks.take(response)
             return
+        if self.sent is not None:
+            # For half a minute only copies of the 2xx come: they need neither call nor request.
+            self._credentials = credentials_of(self.sent.request)
+            self.sent.leave_to(self)
+            self._pracks = self.sent = None
         if 200 <= response.code < 300:
             self._acknowledge(response)
         changes, self._changes = self._changes, None
@@ -358,9 +364,8 @@ class _Exchange:
                 self._dialog.refresh(response)
             except Malformed:
                 ctx.count("sip_malformed")
-            assert self.sent is not None
             ack = self._dialog.request(
-                ctx, "ACK", cseq=response.cseq.number, extra=credentials_of(self.sent.request)
+                ctx, "ACK", cseq=response.cseq.number, extra=self._credentials
             )
             self._ack = ack.encode(), self._dialog.next_hop()
         else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote
 
-from ..stack import DEFAULT_PORT, Address, Hop, Transport
+from ..stack import DEFAULT_PORT, Address, Hop, Transport, shared_hop
 
 __all__ = [
     "DEFAULT_PORT",
@@ -125,7 +125,7 @@ class SipUri:
         # §19.1.1: maddr stands in for the host.
         host = canonical((self.params.get("maddr") or self.host).strip("[]"))
         port = self.port or (DEFAULT_PORT if is_numeric(host) else None)
-        return Hop(host, port, TRANSPORTS[wanted])
+        return shared_hop(host, port, TRANSPORTS[wanted])
 
     @property
     def user_name(self) -> str:

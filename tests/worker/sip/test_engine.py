@@ -334,7 +334,7 @@ def test_the_memory_of_ended_calls_is_bounded():
     with pytest.raises(StackRefusal) as refusal:
         hand.engine.hang_up("c0", hand.now)
     assert refusal.value.reason == "no_such_call"
-    assert len(hand.engine.calls._ended) <= 256
+    assert len(hand.engine.calls._ended) <= 64
 
 
 # Two engines

@@ -61,6 +61,21 @@ def test_each_fork_has_numbers_of_its_own():
     assert (prack.to.tag, prack.headers["RAck"]) == ("two", "4 1 INVITE")
 
 
+@pytest.mark.parametrize("call", ["up", "ended"])
+def test_the_numbers_of_a_fork_go_on_when_it_answers_late(call):
+    """Its PRACK had number 2: the BYE that ends it has the next one (RFC 3261 12.2.1.1)."""
+    hand = Hand()
+    invite = hand.place()
+    hand.receive(reliable(invite, 180, 4, tag="two"))
+    hand.receive(reply(invite, 200, tag="one", body=OFFER))
+    if call == "ended":
+        (bye,) = sends(hand.take(hand.engine.hang_up("c1", hand.now)))
+        hand.receive(reply(bye, 200))
+    ack, bye = sends(hand.receive(reply(invite, 200, tag="two", body=OFFER)))
+    assert (ack.method, ack.to.tag, ack.cseq.number) == ("ACK", "two", 1)
+    assert (bye.method, bye.to.tag, bye.cseq.number) == ("BYE", "two", 3)
+
+
 def test_an_answer_in_a_reliable_response_counts():
     hand = Hand()
     invite = hand.place()

@@ -1,0 +1,92 @@
+"""The answers to an INVITE of ours: each 2xx is acknowledged, also when its call is long over.
+
+An INVITE may be answered by several forks, and a 2xx comes again until its ACK arrives
+(RFC 3261 §13.2.2.4).  This goes on for 64*T1 after the first answer (Timer M), while most calls of
+a busy phone have ended.  So what it takes is kept apart from the leg, and is small.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..stack import Hop
+from .asks import Bye
+from .authentication import credentials_of
+from .dialog import Dialog, Opening
+from .message import Message
+
+if TYPE_CHECKING:
+    from .leg import Registry
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """The 2xx to one INVITE; the user of its transaction once the call has ended."""
+
+    __slots__ = ("_acks", "_credentials", "_early", "_opening", "_registry")
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._opening: Opening | None = None
+        self._credentials: tuple[tuple[str, str], ...] = ()
+        self._acks: dict[str, tuple[bytes, Hop]] = {}
+        """The ACK sent for each To tag: one per fork that answered."""
+        self._early: dict[str, tuple[int, int | None]] = {}
+        """CSeq numbers, ours and the peer's, of early dialogs that had requests, by To tag."""
+
+    def expect(self, invite: Message) -> None:
+        """What comes is the answer to ``invite``."""
+        self._opening = Opening.by(invite)
+        self._credentials = credentials_of(invite)
+
+    def remember(self, early: Dialog) -> None:
+        """A fork that rings may still answer: its numbers go on."""
+        assert self._opening is not None
+        numbers = early.local_cseq, early.remote_cseq
+        if numbers != (self._opening.cseq, None):
+            self._early[early.remote_tag] = numbers
+
+    def acknowledge(self, response: Message, source: Hop) -> Dialog | None:
+        """Send the ACK to a 2xx; returns the dialog that it makes, None if it is a copy."""
+        ctx = self._registry.ctx
+        tag = response.to.tag
+        known = self._acks.get(tag)
+        if known is not None:  # our ACK was lost
+            ctx.count("sip_duplicate")
+            ctx.send(*known)
+            return None
+        assert self._opening is not None
+        dialog = Dialog.as_caller(self._opening, response, source)
+        # §13.2.2.4 makes anew only the route set.
+        local, remote = self._early.pop(tag, (0, None))
+        dialog.local_cseq = max(dialog.local_cseq, local)
+        dialog.remote_cseq = remote
+        # The ACK to a 2xx is a request of its own, with a new branch.
+        ack = dialog.request(ctx, "ACK", cseq=self._opening.cseq, extra=self._credentials)
+        sent = ack.encode(), dialog.next_hop()
+        self._acks[tag] = sent
+        ctx.send(*sent)
+        return dialog
+
+    def refuse(self, dialog: Dialog) -> None:
+        """Another fork answered too, or we had given up: this one is ended."""
+        ctx = self._registry.ctx
+        ctx.count("sip_forked_answer")
+        bye = dialog.request(ctx, "BYE")
+        self._registry.requests.send_within(dialog, bye, Bye(lambda answered: None))
+
+    # The INVITE's transaction (ClientUser), when the call has ended
+
+    def on_response(self, response: Message, source: Hop) -> None:
+        """A copy of a 2xx, or that of another fork."""
+        if 200 <= response.code < 300:
+            dialog = self.acknowledge(response, source)
+            if dialog is not None:
+                self.refuse(dialog)
+
+    def on_timeout(self) -> None:
+        """The call has ended before."""
+
+    def on_unreachable(self) -> None:
+        """The call has ended before."""
