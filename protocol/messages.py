@@ -400,7 +400,10 @@ class RestartPhones(Message, frozen=True, kw_only=True):
 
 
 class ResetPhones(Message, frozen=True, kw_only=True):
-    """FAILED phones become STOPPED and forget their failure; done with PhoneList."""
+    """FAILED phones become STOPPED, those in BACKOFF are started now; both forget their failures.
+
+    Done with PhoneList.
+    """
 
     which: tuple[str, ...] = ()
 

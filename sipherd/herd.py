@@ -528,7 +528,7 @@ class Phone:
         return self._become(RestartPhones, STOP_TIMEOUT + start_timeout(1))
 
     def reset(self) -> PhoneInfo:
-        """Make a failed phone a stopped one, and forget the failure."""
+        """Make a failed phone a stopped one, or start one in back-off; forget its failures."""
         return self._become(ResetPhones, start_timeout(1))
 
     def _become(

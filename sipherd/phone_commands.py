@@ -93,7 +93,7 @@ def _phone_table(phones: Iterable[PhoneInfo], memory: _Memory) -> str:
             *(phone.pid or "", phone.incarnation, phone.restarts),
             render.megabytes(memory(phone.pid) if phone.pid else None),
             render.registration(phone),
-            phone.why,
+            render.why(phone),
         ]
         for phone in phones
     ]
@@ -302,9 +302,9 @@ def restart(phones: tuple[str, ...], herd: str, runtime_dir: Path | None, as_jso
 @click.argument("phones", nargs=-1, type=PhoneName())
 @common()
 def reset(phones: tuple[str, ...], herd: str, runtime_dir: Path | None, as_json: bool) -> None:
-    """Make failed phones stopped ones.
+    """Make failed phones stopped ones; start those that wait to be restarted.
 
-    Why they failed is forgotten. All if none is named.
+    Why they failed, and how often, is forgotten. All if none is named.
 
     \b
     Example:

@@ -76,6 +76,7 @@ __all__ = [
     "severity",
     "stop_line",
     "table",
+    "why",
 ]
 
 Severity: TypeAlias = Literal["detail", "normal", "good", "warning", "bad"]
@@ -291,8 +292,15 @@ def phone_line(phone: PhoneInfo) -> str:
     """A phone after a command that changed it."""
     where = f"{phone.number} at {bracketed(phone.address)}:{phone.port}"
     process = f", pid {phone.pid}" if phone.pid else ""
-    why = f" ({phone.why})" if phone.why else ""
-    return printable(f"{phone.name} {phone.state.value}{why}: {where}{process}")
+    reason = f" ({words})" if (words := why(phone)) else ""
+    return printable(f"{phone.name} {phone.state.value}{reason}: {where}{process}")
+
+
+def why(phone: PhoneInfo) -> str:
+    """Why a phone does not serve, and when it is started again: `SIGSEGV, again in 400 ms`."""
+    if phone.retry_in is None:
+        return phone.why
+    return f"{phone.why}, again in {duration(phone.retry_in)}"
 
 
 def registration(phone: PhoneInfo) -> str:

@@ -119,6 +119,7 @@ _COUNTED = (
     "client_garbage",
     "clients_held_up",
     "clients_refused",
+    "stale_dropped",
     "undeliverable",
     "worker_gaps",
     "worker_garbage",
@@ -529,9 +530,8 @@ class Core:
         return over
 
     def _reset(self, request: Request, phones: list[Phone]) -> None:
-        failed = [phone for phone in phones if phone.state is PhoneState.FAILED]
-        for phone in failed:
-            self._life.stop(phone)
+        for phone in phones:
+            self._life.reset(phone)
         self._requests.done(request, self._list(phones))
 
     def _subscribe(self, request: Request, body: Subscribe) -> None:

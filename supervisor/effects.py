@@ -25,6 +25,7 @@ __all__ = [
     "Begin",
     "ClientGone",
     "DeathCause",
+    "DropStale",
     "Effect",
     "Finish",
     "Forget",
@@ -156,6 +157,14 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class DropStale:
+    """Drop what has waited too long in the held socket of a phone without a process."""
+
+    sockets: SipSockets
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """Send a signal to a phone's process."""
 
@@ -192,4 +201,4 @@ class Finish:
     message: str = ""
 
 
-Effect: TypeAlias = StartProcess | Forget | Signal | ToWorker | ToClient | Log | Finish
+Effect: TypeAlias = StartProcess | DropStale | Forget | Signal | ToWorker | ToClient | Log | Finish

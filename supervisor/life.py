@@ -28,7 +28,7 @@ from ..protocol.messages import (
 from ..protocol.spec import split_advertise
 from ..protocol.states import PHONE_MOVES, PhoneState, check_move
 from .admission import Admission, Admissions
-from .effects import DeathCause, Effect, Forget, Log, Signal, StartProcess, ToWorker
+from .effects import DeathCause, DropStale, Effect, Forget, Log, Signal, StartProcess, ToWorker
 from .events import EventStream
 from .phones import Departure, Phone, PhoneTable
 from .ports import PortError
@@ -50,6 +50,10 @@ QUICK_KILL_AFTER = 1.0
 QUICK_REPORT_AFTER = 3.0
 CLEAN_UP_DEADLINE = 35.0
 """For the process that ends the calls of those before it: 64*T1 and some (SIP.md)."""
+STALE_AFTER = 32.0
+"""Seconds after which nobody waits for the answer to a request any more (64*T1)."""
+DROP_EVERY = 4.0
+"""Seconds between two looks into the socket of a parked phone."""
 
 _WITHOUT_PROCESS = frozenset(
     {PhoneState.NEW, PhoneState.BACKOFF, PhoneState.STOPPED, PhoneState.FAILED}
@@ -377,10 +381,8 @@ class Life:
             next_action=next_action,
         )
         self._emit(phone, died)
-        fields = msgspec.to_builtins(died)
-        del fields["kind"]
-        fields |= {"phone": phone.name, "incarnation": phone.incarnation, "pid": phone.pid}
-        self.effects.append(Log("error", "phone_died", fields))
+        whose = {"phone": phone.name, "incarnation": phone.incarnation, "pid": phone.pid}
+        self.effects.append(Log("error", "phone_died", whose | msgspec.structs.asdict(died)))
 
     def _let_go(self, phone: Phone) -> tuple[str, ...]:
         """Forget what was the dead process's own; its calls, which are over now."""
@@ -452,12 +454,20 @@ class Life:
         """Parked, until somebody resets or starts it."""
         if phone.spec.on_parked == "close" or phone.is_asked_for:
             self._admissions.close_sockets(phone)
+        else:
+            self._hold(phone)
         phone.why = why
         phone.failed_at = self.now
         self._move(phone, PhoneState.FAILED, why)
         phone.pid = 0
         self._settled(phone)
         self._fill_window()
+
+    def _hold(self, phone: Phone) -> None:
+        """Keep the sockets of a parked phone open, and what waits there from growing old."""
+        if phone.sockets is not None:
+            self.effects.append(DropStale(phone.sockets, STALE_AFTER))
+            phone.retry_timer = self.timers.at(self.now + DROP_EVERY, lambda: self._hold(phone))
 
     # -- stop ------------------------------------------------------------------------------------
 
@@ -498,6 +508,14 @@ class Life:
                 self._escalate(phone, TERM_AFTER, KILL_AFTER, REPORT_AFTER)
         elif quick:
             self._hurry(phone)
+
+    def reset(self, phone: Phone) -> None:
+        """Forget its failure: FAILED becomes STOPPED, and BACKOFF is over."""
+        if phone.state is PhoneState.FAILED:
+            self.stop(phone)
+        elif phone.state is PhoneState.BACKOFF:
+            phone.policy.clear()
+            self.start(phone)
 
     def drained(self, phone: Phone, unanswered_byes: tuple[str, ...]) -> None:
         """The worker said its calls are over; told that this was heard, it exits."""

@@ -85,6 +85,7 @@ class Phone:
     registration: Registration = field(default_factory=Registration)
     """That of the running process."""
     start_timer: Timer | None = None
+    # Until the next start of a phone in BACKOFF, or the next look after one that is parked.
     retry_timer: Timer | None = None
     cause_timer: Timer | None = None
     departure: Departure | None = None

@@ -286,6 +286,8 @@ class _Service:
                     self._phones.start(effect)
                 case effects.Forget(phone):
                     self._phones.forget(phone)
+                case effects.DropStale(held, age):
+                    self._core.counts["stale_dropped"] += sockets.drop_stale(held.udp, age)
                 case effects.Signal(phone, incarnation, number):
                     self._phones.signal((phone, incarnation), number)
                 case effects.Log(level, event, fields):

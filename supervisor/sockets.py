@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 import socket
+import struct
+import time
 
 from ..protocol.fork import SipSockets
 
-__all__ = ["RECEIVE_BUFFER", "bind", "close"]
+__all__ = ["RECEIVE_BUFFER", "bind", "close", "drop_stale"]
 
 RECEIVE_BUFFER = 1024 * 1024
 """Bytes.  With the kernel's default about 90 INVITEs fit, and on overflow the newest are lost."""
@@ -18,6 +20,10 @@ _BACKLOG = 128
 """Connections that wait in the kernel while no process of the phone accepts them."""
 _ATTEMPTS = 50
 """Numbers of the kernel's choice that are tried until one is free for both."""
+
+_DROPPED_AT_ONCE = 10_000
+"""More than a receive buffer holds: so many datagrams are looked at in one go."""
+_TIMESPEC = struct.Struct("@ll")
 
 # Not in the socket module; the same numbers on every architecture that Python runs Linux on,
 # but for a few that are gone.
@@ -53,6 +59,41 @@ def close(sockets: SipSockets) -> None:
     """Close both."""
     for fd in sockets:
         os.close(fd)
+
+
+def drop_stale(udp: int, age: float) -> int:
+    """Drop the datagrams of this socket that have waited for more than ``age`` seconds.
+
+    By the kernel's time stamp alone: this process reads no SIP.  Returns how many there were.
+    """
+    dropped = 0
+    sock = socket.socket(fileno=udp)
+    try:
+        for _ in range(_DROPPED_AT_ONCE):
+            try:
+                stamp = _stamp(sock)
+                if stamp is None or time.time() - stamp <= age:
+                    break
+                sock.recv(1, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue  # an ICMP error about something that a phone's process had sent
+            dropped += 1
+    finally:
+        sock.detach()
+    return dropped
+
+
+def _stamp(udp: socket.socket) -> float | None:
+    """When the kernel received the next datagram, by its wall clock."""
+    room = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(4)
+    _, ancillary, _, _ = udp.recvmsg(1, room, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            return float(seconds + nanoseconds / 1e9)
+    return None
 
 
 def _numeric(address: str) -> tuple[int, str]:

@@ -63,6 +63,7 @@ from sipherd.render import (
     severity,
     stop_line,
     table,
+    why,
 )
 
 
@@ -353,6 +354,25 @@ def test_a_phone_that_changed() -> None:
         spec=spec,
     )
     assert phone_line(info) == "alice ready: 1001 at 127.0.0.1:5060, pid 42"
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({"state": FAILED, "why": "SIGSEGV"}, "SIGSEGV"),
+        (
+            {"state": PhoneState.BACKOFF, "why": "SIGSEGV", "retry_in": 0.4},
+            "SIGSEGV, again in 400 ms",
+        ),
+        ({"state": READY}, ""),
+    ],
+)
+def test_why_a_phone_does_not_serve(about: dict[str, Any], words: str) -> None:
+    info = PhoneInfo(
+        name="a", number="1", activity="", address="::1", port=1, spec=PhoneSpec(name="a"), **about
+    )
+    assert why(info) == words
+    assert (f" ({words})" in phone_line(info)) is bool(words)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from sipherd.protocol.states import PhoneState
 from sipherd.supervisor.effects import (
     Begin,
     DeathCause,
+    DropStale,
     Finish,
     Forked,
     ForkRefused,
@@ -272,9 +273,12 @@ def test_a_start_in_backoff_that_fails_goes_on_by_the_policy(waiting: Driver) ->
     assert isinstance(waiting.reply(id), Done)
 
 
-def test_reset_in_backoff_changes_nothing(waiting: Driver) -> None:
+def test_reset_in_backoff_begins_anew(waiting: Driver) -> None:
     (told,) = waiting.answer(ResetPhones(which=("alice",))).phones
-    assert told.state is PhoneState.BACKOFF
+    assert told.state is PhoneState.STARTING
+    waiting.bring_up()
+    waiting.die("alice", signal=signal.SIGSEGV)
+    assert waiting.told(PhoneDied)[-1].next_action == "restart now"
 
 
 def test_remove_in_backoff(waiting: Driver) -> None:
@@ -360,6 +364,19 @@ def test_a_parked_phone_may_keep_its_sockets() -> None:
     herd.die("alice", exit_code=1)
     herd.answer(ResetPhones(which=("alice",)))
     assert sockets not in herd.kernel.bound
+
+
+def test_what_grows_old_in_a_held_socket_is_dropped() -> None:
+    herd = Driver(phone("alice", on_parked="hold", restart=TEMPORARY), BOB)
+    herd.begin()
+    herd.die("alice", exit_code=1)
+    herd.after(8.0)
+    drops = herd.wanted(DropStale)
+    assert [(drop.sockets, drop.age) for drop in drops] == [(herd.phone("alice").sockets, 32.0)] * 3
+    herd.ask(StartPhones(which=("alice",)))
+    herd.bring_up()
+    herd.after(8.0)
+    assert not herd.wanted(DropStale)
 
 
 # -- calls that are left behind ------------------------------------------------------------------

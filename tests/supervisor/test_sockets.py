@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from sipherd.supervisor.sockets import RECEIVE_BUFFER, bind, close
+from sipherd.supervisor.sockets import RECEIVE_BUFFER, bind, close, drop_stale
 
 SO_TIMESTAMPNS, SO_RXQ_OVFL = 35, 40
 
@@ -168,3 +169,42 @@ def test_any_ipv6_address_leaves_the_ipv4_port_free(ipv6: None) -> None:
                 ipv4.bind(("0.0.0.0", port))
     finally:
         close(sockets)
+
+
+# What waits in the socket of a phone without a process
+
+
+def test_what_is_too_old_is_dropped_and_the_rest_stays(
+    bound: tuple[str, int, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port, udp = bound
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for text in (b"one", b"two", b""):
+            sender.sendto(text, (host, port))
+        now = time.time()
+        assert drop_stale(udp.fileno(), 32.0) == 0
+        monkeypatch.setattr(time, "time", lambda: now + 40.0)
+        sender.sendto(b"three", (host, port))
+        assert drop_stale(udp.fileno(), 39.0) == 4
+        assert drop_stale(udp.fileno(), 39.0) == 0
+        monkeypatch.undo()
+        sender.sendto(b"four", (host, port))
+        assert drop_stale(udp.fileno(), 32.0) == 0
+    assert udp.recv(100) == b"four"
+
+
+def test_an_icmp_error_keeps_nobody_from_dropping(
+    bound: tuple[str, int, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a phone's process had sent reached nobody: the socket says so before it gives data."""
+    host, port, udp = bound
+    udp.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as the worker sets it
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+        gone.bind((host, 0))
+        nobody = gone.getsockname()
+    udp.sendto(b"x", nobody)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"one", (host, port))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 40.0)
+    assert drop_stale(udp.fileno(), 32.0) == 1
