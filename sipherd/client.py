@@ -81,6 +81,8 @@ def start_timeout(phones: int) -> float:
 _GRACE = 2.0
 #: Seconds that a dead supervisor's last messages get to come out of the kernel's buffers, at most.
 _LAST_WORDS = 5.0
+#: Milliseconds: twelve days, and libzmq adds up to as many.
+_NEVER = 2**30
 #: Milliseconds that close() waits for the last command to leave.
 _LINGER = 500
 _HIGH_WATER = 10_000
@@ -146,10 +148,12 @@ class Connection:
         self._socket.set(zmq.SNDHWM, _HIGH_WATER)
         self._socket.set(zmq.RCVHWM, _HIGH_WATER)
         self._socket.set(zmq.LINGER, _LINGER)
-        # A new connection would be another client to the supervisor, without our calls.
-        self._socket.set(zmq.RECONNECT_IVL, -1)
-        # Told of the connection's end, which comes behind the last message.
+        # A new connection would be another client to the supervisor, without our calls.  Not by -1:
+        # with that libzmq throws away what came before the end of the connection and is not read.
+        self._socket.set(zmq.RECONNECT_IVL, _NEVER)
+        # Told of the connection's end, which comes behind the last message, or that there is none.
         self._monitor = self._socket.get_monitor_socket(self._way.events)
+        self._is_cut = False  # the I/O thread's: nothing that is sent would arrive
         try:
             self._way.connect(self._socket, self._monitor)
         except BaseException:
@@ -295,7 +299,7 @@ class Connection:
     def _run(self) -> None:
         poller = zmq.Poller()
         end = self._way.end(self._monitor)
-        for source in (self._socket, self._wake, end):
+        for source in (self._socket, self._monitor, self._wake, end):
             poller.register(source, zmq.POLLIN)
         try:
             while True:
@@ -308,6 +312,9 @@ class Connection:
                         break
                 if self._socket in ready:
                     self._receive()
+                if self._monitor in ready:
+                    poller.unregister(self._monitor)
+                    self._is_cut = True
                 if end in ready:
                     self._hear_last_words()
                     break
@@ -353,6 +360,8 @@ class Connection:
         return encode(Envelope(id=request.id, seq=seq, timeout=request.timeout, body=request.body))
 
     def _send(self, data: bytes) -> bool:
+        if self._is_cut:
+            return False
         self._sent += 1
         try:
             self._socket.send(data, zmq.NOBLOCK)
@@ -409,6 +418,7 @@ class Connection:
                 self._over = HerdClosed()
             else:
                 self._over = self._way.lost()
+            if self._is_cut or not self._closing:
                 self._socket.set(zmq.LINGER, 0)
             pending = list(self._pending)
         self._close_sockets()

@@ -106,7 +106,7 @@ class LocalWay:
     Raises HerdNotRunning and RuntimeDirectoryError.
     """
 
-    events = int(zmq.EVENT_DISCONNECTED)
+    events = int(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
 
     def __init__(self, herd: str, directory: Path) -> None:
         self.herd = herd

@@ -165,6 +165,48 @@ def test_garbage_and_replies_to_nothing_are_dropped(runtime_dir: Path) -> None:
 # The end.
 
 
+def test_what_came_before_the_end_of_the_connection_is_read(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor answers `stop` and is gone, before this side was given the time to read:
+
+    supervisor  ────────────── reply ── end ──▶
+    I/O thread  ── busy ──────────────────────── reads the reply
+    """
+    held, go = threading.Event(), threading.Event()
+    path = HerdPaths(runtime_dir, "odd").control
+    context = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    router.bind(f"ipc://{path}")
+    connection = Connection("odd", runtime_dir)
+    request = connection.submit(GetHerd(), 20)
+    assert router.poll(10_000)
+    route, data = router.recv_multipart()
+
+    def be_busy(*_: object) -> bool:
+        held.set()
+        assert go.wait(20)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_send", be_busy)
+        lost = connection.submit(GetHerd(), None)
+        assert held.wait(10)
+    reply(router, route, from_client.decode(data), Done())
+    router.close()
+    context.term()
+    path.unlink(missing_ok=True)
+    assert connection._monitor.poll(10_000)  # the end of the connection is behind the reply
+    go.set()
+    assert connection.wait(request) is None
+    # This process is the supervisor, and lives.
+    with pytest.raises(CommandRefused, match="takes no commands"):
+        connection.request(GetHerd(), 20)
+    connection.close()
+    with pytest.raises(HerdClosed):
+        connection.wait(lost)
+
+
 def test_nothing_can_be_asked_after_close(connection: Connection) -> None:
     connection.close()
     connection.close()
