@@ -6,6 +6,7 @@ only this thread waits for it.  Both have a bounded queue; a full one drops and 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -22,6 +23,7 @@ LIMIT = 10_000
 """Lines that may wait for stdout, and for stderr."""
 MAX_LINE = 4096
 """Bytes of a line of raw output; what is longer is broken."""
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _EVENT = MutableMapping[str, Any]
 _NOTHING: Mapping[str, Any] = {}
 
@@ -34,19 +36,29 @@ class _Stream:
         self.waiting: deque[bytes] = deque()
         self.rest = b""
         """Of a line that a non-blocking descriptor took in part."""
+        self.torn = False
+        """The last line was written in part, and its rest dropped."""
         self.broken = False
+        self.dropped = 0
+        """Lines that the disk had no room for."""
 
     def is_pending(self) -> bool:
         return not self.broken and bool(self.rest or self.waiting)
 
     def write_one(self) -> None:
         """One line, one write."""
-        line = self.rest or self.waiting.popleft()
+        line = self.rest or b"\n" * self.torn + self.waiting.popleft()
         try:
             self.rest = line[os.write(self.fd, line) :]
+            self.torn = False
         except BlockingIOError:
             self.rest = line
-        except OSError:
+        except OSError as error:
+            if error.errno in _DISK_FULL:  # until somebody makes room
+                self.dropped += 1
+                self.torn = self.torn or bool(self.rest)
+                self.rest = b""
+                return
             # EPIPE, EIO of a terminal that is gone …: nobody reads it any more.
             self.broken = True
             self.rest = b""
@@ -60,14 +72,18 @@ class LogWriter:
         self._out = _Stream(out)
         self._err = _Stream(err)
         self._limit = limit
-        self.dropped = 0
-        """Lines that found a queue full."""
+        self._overflowed = 0
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
         self._closing = False
         # A daemon: a blocked write must not keep the process from leaving.
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that found a queue full, or no room on the disk."""
+        return self._overflowed + self._out.dropped + self._err.dropped
 
     def out(self, text: str) -> bool:
         """Text for stdout, with its own line ends; whether there was room for it."""
@@ -81,7 +97,7 @@ class LogWriter:
         if stream.broken:
             return False
         if len(stream.waiting) >= self._limit:
-            self.dropped += 1
+            self._overflowed += 1
             return False
         stream.waiting.append(text.encode(errors="backslashreplace"))
         # The thread says that it sleeps before it looks at the queues for the last time.

@@ -34,6 +34,8 @@ OUTPUT_BATCH = 65536
 EARLY_LIMIT = 100
 """Messages of one process that wait for the nursery's word of it."""
 NURSERY_PATIENCE = 2.0
+NURSERY_DEADLINE = 5.0
+"""Seconds for the nursery's next answer while it owes one; a stopped one is as good as dead."""
 _EXIT_FAILED = 4
 
 
@@ -74,7 +76,8 @@ class PhoneProcesses:
         self.fatal = ""
         """Why there is no nursery any more."""
         self.deadline: float | None = None
-        """When ``tick`` is wanted: a nursery that closed its socket is killed then."""
+        """When ``tick`` is wanted: a nursery that closed its socket or owes answers dies then."""
+        self._why_killed = ""
         self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
         try:
             self._nursery: NurseryLink | None = NurseryLink(
@@ -97,6 +100,8 @@ class PhoneProcesses:
         if self.deadline is not None and self.deadline <= now:
             self.deadline = None
             assert self._nursery is not None
+            if not self._nursery.has_closed:
+                self._why_killed = f"killed: no answer for {NURSERY_DEADLINE:.0f} s"
             self._nursery.kill()
 
     # -- what others ask ---------------------------------------------------------------------------
@@ -126,6 +131,8 @@ class PhoneProcesses:
             os.close(output_write)
         if self._nursery.is_congested():
             self._poller.want_write(self._nursery.socket_fd, True)
+        if self.deadline is None:
+            self.deadline = time.monotonic() + NURSERY_DEADLINE
 
         def on_line(line: str) -> None:
             self._log.write("warning", "output", line=line, **self.bound(key))
@@ -182,6 +189,7 @@ class PhoneProcesses:
         if nursery.is_congested():
             nursery.send_waiting()
             self._poller.want_write(nursery.socket_fd, nursery.is_congested())
+        answered = False
         while True:
             try:
                 received = nursery.receive()
@@ -190,6 +198,7 @@ class PhoneProcesses:
                 continue
             if received is None:
                 break
+            answered = True
             message, fd = received
             key = (message.phone, message.incarnation)
             if fd is not None and not isinstance(message, Forked):
@@ -209,6 +218,9 @@ class PhoneProcesses:
         if nursery.has_closed:
             self._poller.remove(nursery.socket_fd)
             self.deadline = time.monotonic() + NURSERY_PATIENCE
+        elif answered:
+            owes = self._processes.is_any_expected()
+            self.deadline = time.monotonic() + NURSERY_DEADLINE if owes else None
 
     def _forked(self, key: Key, pid: int, pidfd: int | None) -> None:
         if pidfd is None:
@@ -230,6 +242,8 @@ class PhoneProcesses:
             self._poller.remove(fd)
         # Its output pipe may live on in its phones: it ends with the last of them.
         cause = nursery.reap()
+        if self._why_killed:
+            cause, self._why_killed = self._why_killed, ""
         self._log.write("error", "nursery_died", pid=pid, cause=cause)
         never = self._processes.give_up_expected()
         self._early.clear()

@@ -119,6 +119,10 @@ class Processes:
         """Asked for and not answered."""
         return key in self._expected
 
+    def is_any_expected(self) -> bool:
+        """Whether the nursery owes an answer."""
+        return bool(self._expected)
+
     def give_up_expected(self) -> list[Key]:
         """The nursery died: nobody answers any more.
 

@@ -15,10 +15,9 @@ from typing import NoReturn
 import hypothesis
 import pytest
 
-from interop import pytest_addoption, pytest_configure
+import faultmatrix
+import interop
 from leaks import LeakGuard
-
-__all__ = ["pytest_addoption", "pytest_configure"]  # hooks of this file, too
 
 # A box under load is no bug: what takes too long is for pytest-timeout to find.
 # In CI the same examples every time, elsewhere new ones: a find is for whoever can look at it.
@@ -32,6 +31,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Programs of Debian packages that tests with the marker `peers` talk to; each is a fixture.
 PEERS = {"sipp": "sip-tester", "baresip": "baresip-core", "kamailio": "kamailio"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    interop.pytest_addoption(parser)
+    faultmatrix.pytest_addoption(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    interop.pytest_configure(config)
+    faultmatrix.pytest_configure(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +42,8 @@ class HerdProcess:
     """A running supervisor with its phones.
 
     `phones` are entries of a herd file. `command` replaces ``python -m sipherd up``; it gets the
-    herd file and must print events as that does.
+    herd file and must print events as that does. `keys` are more of the herd file's, `options`
+    more for the command.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class HerdProcess:
         command: Sequence[str] = (sys.executable, "-m", "sipherd", "up", "--json"),
         name: str | None = None,
         address: str | None = None,
+        keys: Mapping[str, Any] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.name = name or f"peers-{os.getpid()}-{next(_names)}"
         self.address = address or loopback_address()
@@ -64,6 +67,7 @@ class HerdProcess:
                     "herd": self.name,
                     "ports": {"sip": "5060-5460", "rtp": "20000-29999"},
                     "strict_ports": True,
+                    **(keys or {}),
                     "phones": [{"address": self.address} | phone for phone in phones],
                 }
             )
@@ -72,7 +76,7 @@ class HerdProcess:
         self._out = folder / "up.ndjson"
         with self._out.open("wb") as out, self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, str(self._file)],
+                [*command, *options, str(self._file)],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -7,6 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +128,27 @@ def test_a_closed_reader_is_forgotten(pipes: Pipes) -> None:
             writer.err("somebody reads this\n")
     assert writer.close(5)
     assert err.read_all().decode().splitlines() == ["somebody reads this"] * 20
+
+
+def test_a_full_disk_costs_lines_until_there_is_room(tmp_path: Path) -> None:
+    err = os.open("/dev/full", os.O_WRONLY)
+    writer = LogWriter(os.open(os.devnull, os.O_WRONLY), err)
+    for _ in range(3):
+        writer.err("no room\n")
+    deadline = time.monotonic() + 10
+    while writer.dropped < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), err)
+    Log(writer, is_terminal=False).write("info", "room again")
+    assert writer.close(5)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["room again", "output_dropped"]
+    assert lines[1]["lines"] == 3
+    os.close(err)
+    os.close(writer._out.fd)
 
 
 def test_a_descriptor_that_is_not_open(pipes: Pipes) -> None:
