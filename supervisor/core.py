@@ -167,6 +167,8 @@ class Core:
         """Set by the shell: the clients by the name of their key, empty for a local one."""
         self.listen = ""
         """Set by the shell: where clients of other machines connect."""
+        self.lines_dropped: Callable[[], int] = lambda: 0
+        """Set by the shell: lines that neither stdout nor the log had room for."""
         self._ports = ports
         self._pid = pid
         self._version = version
@@ -564,6 +566,7 @@ class Core:
             "phone_restarts": self._life.restarts,
             "phone_deaths": self._life.deaths,
             "client_gaps": self._requests.gaps,
+            "log_lines_dropped": self.lines_dropped(),
             **self.counts,
         }
         clients = self.clients()

@@ -213,6 +213,7 @@ class _Service:
         )
         self._core.clients = self._reception.keys
         self._core.listen = remote.endpoint if remote else ""
+        self._core.lines_dropped = lambda: writer.dropped
         self._poller.add_wake(self._worker_socket.fd)
         self._poller.add(signals.fd, Turn.OTHERS, self._on_signals)
         if options.owner_fd is not None:

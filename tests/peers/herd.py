@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import sipherd
 from peers.sipp import loopback_address, wait_for
@@ -43,7 +43,7 @@ class HerdProcess:
 
     `phones` are entries of a herd file. `command` replaces ``python -m sipherd up``; it gets the
     herd file and must print events as that does. `keys` are more of the herd file's, `options`
-    more for the command.
+    more for the command; `log` takes what it writes to stderr.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class HerdProcess:
         address: str | None = None,
         keys: Mapping[str, Any] | None = None,
         options: Sequence[str] = (),
+        log: IO[bytes] | None = None,
     ) -> None:
         self.name = name or f"peers-{os.getpid()}-{next(_names)}"
         self.address = address or loopback_address()
@@ -74,13 +75,13 @@ class HerdProcess:
         )
         self._log = folder / "up.log"
         self._out = folder / "up.ndjson"
-        with self._out.open("wb") as out, self._log.open("wb") as log:
+        with self._out.open("wb") as out, self._log.open("wb") as file:
             self._process = subprocess.Popen(
                 [*command, *options, str(self._file)],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=log,
+                stderr=log or file,
                 env=os.environ | _ENVIRON,
             )
         try:

@@ -1,0 +1,110 @@
+"""Faults of what is around the herd: disks, readers, registrars, ports, the box."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from faults.conftest import VICTIM, Trial
+from peers.conftest import start_kamailio
+from peers.kamailio import Kamailio
+from peers.sipp import wait_for
+from sipherd import Herd, PhoneState
+from sipherd.protocol.codec import encode
+from sipherd.protocol.events import Registered, RegistrationFailed
+from sipherd.protocol.messages import Envelope, Subscribe
+
+__all__ = ["start_kamailio"]
+
+
+def stranger(runtime_dir: Path, name: str, frames: int) -> None:
+    """Somebody on the control socket who makes the supervisor log a line for each frame."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 5000
+        socket.connect(f"ipc://{runtime_dir / name}.sock")
+        for _ in range(frames):
+            socket.send(b"garbage" * 10)
+
+
+def logs_until_dropped(herd: Herd, runtime_dir: Path) -> None:
+    """Make it log until lines are dropped."""
+    deadline = time.monotonic() + 30
+    while not herd.counters()["log_lines_dropped"]:
+        assert time.monotonic() < deadline
+        stranger(runtime_dir, herd.name, 2000)
+
+
+@pytest.mark.fault("Full disk for logs")
+def test_full_disk(trial: Trial, runtime_dir: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        herd = trial.herd(log=full)
+        logs_until_dropped(herd, runtime_dir)
+        trial.bystanders()
+        assert trial.process.stop() == 0
+
+
+@pytest.mark.fault("Log reader that stops reading")
+def test_reader_that_stops(trial: Trial, runtime_dir: Path) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb"), os.fdopen(write, "wb") as log:
+        herd = trial.herd(log=log)
+        logs_until_dropped(herd, runtime_dir)
+        trial.bystanders()
+        assert trial.process.stop() == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.fault("Registrar gone for 60 s")
+def test_registrar(trial: Trial, start_kamailio: Callable[..., Kamailio]) -> None:
+    first = start_kamailio(max_expires=20)
+    password = first.password("1001")
+    victim: dict[str, Any] = {
+        **VICTIM,
+        "number": "1001",
+        "register": {"server": first.hostport, "password": password, "expires": "20s"},
+    }
+    herd = trial.herd(victim)
+    trial.event(Registered)
+    trial.harm(first.close)
+    trial.event(RegistrationFailed, timeout=60)
+    trial.detected()
+    assert herd["alice"].info().state is PhoneState.READY
+    incarnation = herd["alice"].info().incarnation
+    # What is measured is the way back, from the moment that the registrar is there again.
+    time.sleep(60)
+    trial.harm(lambda: start_kamailio(address=first.address, port=first.port, max_expires=20))
+    assert not trial.event(Registered, timeout=330).refresh
+    trial.ready()
+    assert herd["alice"].info().incarnation == incarnation
+    trial.bystanders()
+
+
+@pytest.mark.fault("Client that never reads")
+def test_client_that_never_reads(trial: Trial, runtime_dir: Path) -> None:
+    """More than the supervisor keeps for it: 10,000 events."""
+    herd = trial.herd()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as idle:
+        idle.rcvhwm = 1
+        idle.linger = 0
+        idle.connect(f"ipc://{runtime_dir / herd.name}.sock")
+        idle.send(encode(Envelope(id=1, body=Subscribe())))
+        with herd.events(timeout=10) as events:
+            calls = [herd["carol"].call("dave") for _ in range(20)]
+            for call in calls:
+                call.hang_up(timeout=10)
+            numbers = []
+            wait_for(lambda: not herd.calls()[2:], "the end of the calls")
+            last = events.n
+            for event in events:
+                numbers.append(event.n)
+                if event.n >= last + 20 * 8:
+                    break
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        trial.bystanders()
