@@ -204,7 +204,6 @@ class Core:
             life=self._life,
             requests=self._requests,
             events=events,
-            effects=self._effects,
         )
 
     # -- the shell's side ------------------------------------------------------------------------

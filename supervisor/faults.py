@@ -8,7 +8,6 @@ from ..protocol.events import FaultInjected
 from ..protocol.messages import InjectFault
 from ..protocol.spec import HerdSpec
 from ..protocol.states import PhoneState
-from .effects import Effect, Signal
 from .events import EventStream
 from .life import Life
 from .phones import Phone, PhoneTable
@@ -16,6 +15,7 @@ from .requests import Request, Requests
 
 __all__ = ["Faults"]
 
+_WHY = "sipherd fault"
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
@@ -30,14 +30,12 @@ class Faults:
         life: Life,
         requests: Requests,
         events: EventStream,
-        effects: list[Effect],
     ) -> None:
         self._spec = spec
         self._table = table
         self._life = life
         self._requests = requests
         self._events = events
-        self._effects = effects
 
     def inject(self, request: Request, body: InjectFault) -> None:
         """Do a phone harm.  Raises PhoneNotFound."""
@@ -50,12 +48,11 @@ class Faults:
         self._events.emit(
             event, self._life.now, phone=phone.name, incarnation=phone.incarnation, pid=phone.pid
         )
-        if body.fault != "drop_registration":
-            phone.fault = f"exit {body.code}" if body.fault == "exit" else body.fault
         if body.fault in _SIGNALS:
-            number = _SIGNALS[body.fault]
-            self._effects.append(Signal(phone.name, phone.incarnation, number))
+            self._life.kill(phone, _SIGNALS[body.fault], _WHY)
         else:
+            if body.fault == "vanish":
+                phone.signals[signal.SIGKILL] = _WHY
             self._life.send(phone, body)
         self._requests.done(request)
 

@@ -90,8 +90,6 @@ class Phone:
     cause_timer: Timer | None = None
     departure: Departure | None = None
     start_again: bool = False
-    fault: str = ""
-    """What its process was made to suffer, and may die of (``sipherd fault``)."""
 
     @property
     def name(self) -> str:

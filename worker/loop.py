@@ -165,6 +165,8 @@ class Worker:
             case "hang":
                 faults.hang()
             case "vanish":
+                if self._journal is not None:
+                    self._journal.wipe()
                 faults.vanish()
             case "exit":
                 self._exit_code = body.code

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -38,6 +39,8 @@ class Trial:
         self._calls: list[Call] = []
         self._harmed = self._at = 0.0
         self.measured = Measured()
+        self.killed = False
+        """The supervisor was killed."""
 
     def herd(self, *victims: dict[str, Any], **options: Any) -> Herd:
         """Bring a herd up, and the bystanders into a call; `victims` are phones to harm."""
@@ -126,10 +129,15 @@ class Trial:
 
 
 @pytest.fixture
-def trial(start_herd: StartHerd, request: pytest.FixtureRequest) -> Iterator[Trial]:
+def trial(
+    start_herd: StartHerd, runtime_dir: Path, request: pytest.FixtureRequest
+) -> Iterator[Trial]:
     """One herd to harm."""
     (row,) = [mark.args[0] for mark in request.node.iter_markers("fault")]
     trial = Trial(start_herd)
     yield trial
     trial.close()
+    if trial.killed:  # the next supervisor would sweep up what it leaves
+        for left in runtime_dir.iterdir():
+            left.unlink()
     request.node.user_properties.append((PROPERTY, json.dumps([row, *trial.measured])))

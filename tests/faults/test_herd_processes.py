@@ -30,6 +30,7 @@ def test_supervisor(trial: Trial) -> None:
     trial.kill(herd.pid)
     wait_for(lambda: all(map(is_gone, pids)), "every process of the herd gone")
     trial.detected_now()
+    trial.killed = True
 
 
 @pytest.mark.fault("SIGKILL of the nursery")

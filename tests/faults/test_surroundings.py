@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from faults.conftest import VICTIM, Trial
 from peers.conftest import start_kamailio
 from peers.kamailio import Kamailio
 from peers.sipp import wait_for
-from sipherd import Herd, PhoneState
+from sipherd import CommandRefused, Herd, PhoneState
 from sipherd.protocol.codec import encode
-from sipherd.protocol.events import Registered, RegistrationFailed
+from sipherd.protocol.events import PhoneMoved, Registered, RegistrationFailed
+from sipherd.protocol.exits import WorkerExit
 from sipherd.protocol.messages import Envelope, Subscribe
 
 __all__ = ["start_kamailio"]
@@ -108,3 +110,21 @@ def test_client_that_never_reads(trial: Trial, runtime_dir: Path) -> None:
                     break
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         trial.bystanders()
+
+
+@pytest.mark.fault("Port thief while parked")
+def test_port_thief(trial: Trial) -> None:
+    herd = trial.herd()
+    alice = herd["alice"].info()
+    herd["alice"].fault("exit", code=WorkerExit.CONFIGURATION)  # not tried again
+    trial.event(PhoneMoved, state=PhoneState.FAILED)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+        thief.bind((alice.address, alice.port))
+        with pytest.raises(CommandRefused) as refused:
+            herd["alice"].start()
+        for words in (str(alice.port), str(os.getpid())):
+            assert words in str(refused.value)
+    trial.harm(herd["alice"].start)
+    trial.event(PhoneMoved, state=PhoneState.READY)
+    assert herd["alice"].info().port == alice.port
+    trial.bystanders()

@@ -1,0 +1,72 @@
+"""A nursery whose phone ``alice`` is ill, all else being the real code.
+
+python nursery.py ILLNESS [arguments of the nursery]
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+PATIENT = "alice"
+
+
+def import_error() -> None:
+    """The worker's code can't be imported."""
+    raise ImportError("No module named 'gone'")
+
+
+def crash_before_hello() -> None:
+    """Every process but the first exits before it says anything."""
+
+    def before(self: Any, **given: Any) -> None:
+        if given["incarnation"] > 1:
+            os._exit(1)
+
+    _wrap("__init__", before)
+
+
+def crash_after_hello() -> None:
+    """Every process but the first raises when it is welcomed."""
+
+    def before(self: Any, welcome: Any) -> None:
+        if self._link._incarnation > 1:
+            raise RuntimeError("ill")
+
+    _wrap("_adopt", before)
+
+
+def stubborn() -> None:
+    """It neither drains nor minds SIGTERM."""
+
+    def before(self: Any, welcome: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        from sipherd.worker.phone import Phone
+
+        Phone._drain = lambda self: None  # type: ignore[method-assign]
+
+    _wrap("_adopt", before)
+
+
+def _wrap(method: str, before: Callable[..., None]) -> None:
+    """Have `before` called before this method of the patient's worker."""
+    from sipherd.worker.loop import Worker
+
+    wrapped = getattr(Worker, method)
+
+    def wrapper(self: Any, *given: Any, **named: Any) -> Any:
+        phone = named.get("phone") or self._link._phone
+        if phone == PATIENT:
+            before(self, *given, **named)
+        return wrapped(self, *given, **named)
+
+    setattr(Worker, method, wrapper)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv.pop(1)]()
+    runpy.run_module("sipherd.worker.nursery", run_name="__main__", alter_sys=True)

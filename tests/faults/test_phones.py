@@ -1,0 +1,99 @@
+"""Faults of a phone's process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import VICTIM, Trial
+from sipherd import Herd, PhoneState
+from sipherd.protocol.events import PhoneDied, PhoneMoved
+
+READY = PhoneState.READY
+BENT = Path(__file__).parent / "bent"
+
+
+def ill(illness: str) -> list[str]:
+    """The command of a herd whose alice has this illness."""
+    return [sys.executable, str(BENT / "up.py"), illness]
+
+
+def restarted(trial: Trial, herd: Herd) -> None:
+    """It is back where it was, and can be called."""
+    trial.event(PhoneMoved, state=READY)
+    trial.ready()
+    assert herd["alice"].info().incarnation == 2
+    herd["carol"].call("alice").hang_up(timeout=10)
+    trial.bystanders()
+
+
+@pytest.mark.fault("SIGKILL of an idle phone")
+def test_idle(trial: Trial) -> None:
+    herd = trial.herd()
+    trial.kill(herd["alice"].info().pid)
+    died = trial.event(PhoneDied)
+    trial.detected()
+    assert died.cause == "SIGKILL (perhaps out of memory)"
+    restarted(trial, herd)
+
+
+@pytest.mark.fault("Crash before hello")
+def test_before_hello(trial: Trial) -> None:
+    parked(trial, "crash_before_hello")
+
+
+@pytest.mark.fault("Crash after hello")
+def test_after_hello(trial: Trial) -> None:
+    parked(trial, "crash_after_hello")
+
+
+def parked(trial: Trial, illness: str) -> None:
+    """Restarted with back-off, and then no more."""
+    restart = {"max": 3, "within": "30s", "backoff": {"first": "50ms", "cap": "1s"}}
+    herd = trial.herd({**VICTIM, "restart": restart}, command=ill(illness))
+    trial.kill(herd["alice"].info().pid)
+    trial.event(PhoneDied, state=PhoneState.STARTING)
+    trial.detected()
+    trial.event(PhoneMoved, state=PhoneState.FAILED)
+    info = herd["alice"].info()
+    assert info.restarts == 3
+    assert "exit code 1" in info.why
+    trial.bystanders()
+
+
+@pytest.mark.fault("Exit with code 0")
+def test_exit_0(trial: Trial) -> None:
+    herd = trial.herd()
+    trial.harm(lambda: herd["alice"].fault("exit", code=0))
+    trial.event(PhoneMoved, state=PhoneState.STOPPED)
+    trial.detected()
+    assert herd["alice"].info().incarnation == 1
+    trial.bystanders()
+
+
+@pytest.mark.fault("Phone that ignores SIGTERM")
+def test_stubborn(trial: Trial) -> None:
+    herd = trial.herd(command=ill("stubborn"))
+    trial.harm(lambda: None)
+    report = herd["alice"].stop(now=True)
+    trial.detected_now()
+    assert report.how == "killed"
+    trial.bystanders()
+
+
+@pytest.mark.fault("Worker that can't be imported")
+def test_import(trial: Trial, tmp_path: Path, runtime_dir: Path) -> None:
+    file = tmp_path / "herd.yaml"
+    file.write_text('{"herd": "lost", "phones": [{"name": "alice", "port": 0}]}')
+    trial.harm(lambda: None)
+    ran = subprocess.run(
+        [*ill("import_error"), str(file)], capture_output=True, text=True, timeout=30, check=False
+    )
+    trial.detected_now()
+    assert ran.returncode == 4
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("sipherd: ")]
+    assert "No module named 'gone'" in line
+    assert list(runtime_dir.iterdir()) == []
