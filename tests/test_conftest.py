@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 def test_a_missing_peer(
     tmp_path: Path, peer: str, package: str, ci: dict[str, str], outcome: str
 ) -> None:
-    for name in ("conftest.py", "interop.py", "leaks.py"):
+    for name in ("conftest.py", "faultmatrix.py", "interop.py", "leaks.py"):
         shutil.copy(HERE / name, tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers = peers\n")
     (tmp_path / "test_peer.py").write_text(f"def test_it({peer}): pass\n")

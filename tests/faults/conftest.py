@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from peers.herd import HerdProcess
 from sipherd import Call, Event, Herd, Phone
 from sipherd.protocol.events import AnyBody
 
-__all__ = ["Trial", "start_herd"]
+__all__ = ["VICTIM", "Trial", "ill", "start_herd"]
 
 B = TypeVar("B", bound=AnyBody)
 
@@ -27,6 +28,14 @@ BYSTANDERS: list[dict[str, Any]] = [
     {"name": "dave", "media": "none", "on_incoming": {"answer_after": 0}},
 ]
 VICTIM: dict[str, Any] = {"name": "alice", "media": "none"}
+
+
+BENT = Path(__file__).parent / "bent"
+
+
+def ill(illness: str) -> list[str]:
+    """The command of a herd whose alice has this illness."""
+    return [sys.executable, str(BENT / "up.py"), illness]
 
 
 class Trial:

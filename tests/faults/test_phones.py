@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from faults.conftest import VICTIM, Trial
+from faults.conftest import VICTIM, Trial, ill
 from sipherd import Herd, PhoneState
 from sipherd.protocol.events import PhoneDied, PhoneMoved
 
 READY = PhoneState.READY
-BENT = Path(__file__).parent / "bent"
-
-
-def ill(illness: str) -> list[str]:
-    """The command of a herd whose alice has this illness."""
-    return [sys.executable, str(BENT / "up.py"), illness]
 
 
 def restarted(trial: Trial, herd: Herd) -> None:

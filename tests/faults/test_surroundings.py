@@ -7,16 +7,16 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import zmq
 
-from faults.conftest import VICTIM, Trial
+from faults.conftest import VICTIM, Trial, ill
 from peers.conftest import start_kamailio
 from peers.kamailio import Kamailio
 from peers.sipp import wait_for
-from sipherd import CommandRefused, Herd, PhoneState
+from sipherd import CommandRefused, PhoneState
 from sipherd.protocol.codec import encode
 from sipherd.protocol.events import PhoneMoved, Registered, RegistrationFailed
 from sipherd.protocol.exits import WorkerExit
@@ -25,40 +25,25 @@ from sipherd.protocol.messages import Envelope, Subscribe
 __all__ = ["start_kamailio"]
 
 
-def stranger(runtime_dir: Path, name: str, frames: int) -> None:
-    """Somebody on the control socket who makes the supervisor log a line for each frame."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.linger = 5000
-        socket.connect(f"ipc://{runtime_dir / name}.sock")
-        for _ in range(frames):
-            socket.send(b"garbage" * 10)
-
-
-def logs_until_dropped(herd: Herd, runtime_dir: Path) -> None:
-    """Make it log until lines are dropped."""
-    deadline = time.monotonic() + 30
-    while not herd.counters()["log_lines_dropped"]:
-        assert time.monotonic() < deadline
-        stranger(runtime_dir, herd.name, 2000)
+def loses_lines(trial: Trial, log: IO[bytes]) -> None:
+    """A phone that prints and prints, and a log that is nothing for it."""
+    herd = trial.herd(command=ill("talkative"), log=log)
+    wait_for(lambda: herd.counters()["log_lines_dropped"], "lines dropped", 30)
+    trial.bystanders()
+    assert trial.process.stop() == 0
 
 
 @pytest.mark.fault("Full disk for logs")
-def test_full_disk(trial: Trial, runtime_dir: Path) -> None:
+def test_full_disk(trial: Trial) -> None:
     with Path("/dev/full").open("wb") as full:
-        herd = trial.herd(log=full)
-        logs_until_dropped(herd, runtime_dir)
-        trial.bystanders()
-        assert trial.process.stop() == 0
+        loses_lines(trial, full)
 
 
 @pytest.mark.fault("Log reader that stops reading")
-def test_reader_that_stops(trial: Trial, runtime_dir: Path) -> None:
+def test_reader_that_stops(trial: Trial) -> None:
     read, write = os.pipe()
     with os.fdopen(read, "rb"), os.fdopen(write, "wb") as log:
-        herd = trial.herd(log=log)
-        logs_until_dropped(herd, runtime_dir)
-        trial.bystanders()
-        assert trial.process.stop() == 0
+        loses_lines(trial, log)
 
 
 @pytest.mark.soak

@@ -9,6 +9,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,19 @@ def crash_after_hello() -> None:
     def before(self: Any, welcome: Any) -> None:
         if self._link._incarnation > 1:
             raise RuntimeError("ill")
+
+    _wrap("_adopt", before)
+
+
+def talkative() -> None:
+    """It prints a line every few microseconds."""
+
+    def talk() -> None:
+        while True:
+            print("all work and no play", file=sys.stderr)
+
+    def before(self: Any, welcome: Any) -> None:
+        threading.Thread(target=talk, daemon=True).start()
 
     _wrap("_adopt", before)
 
