@@ -7,7 +7,7 @@ import itertools
 import math
 from array import array
 
-__all__ = ["frequency", "longest_gap"]
+__all__ = ["frequency", "longest_gap", "sounds"]
 
 
 def frequency(pcm: bytes, rate: int = 8000) -> float:
@@ -39,3 +39,21 @@ def longest_gap(pcm: bytes, threshold: int = 500, rate: int = 8000) -> float:
         quiet = quiet + 1 if abs(sample) < threshold else 0
         longest = max(longest, quiet)
     return longest / rate
+
+
+def sounds(pcm: bytes, threshold: int = 4000, rate: int = 8000) -> list[bytes]:
+    """What is between gaps of more than 5 ms, each from a sample above ``threshold`` to the last.
+
+    A phone on a busy box leaves frames out, and what it plays has a gap.
+    """
+    samples = array("h", pcm)
+    loud = [number for number, sample in enumerate(samples) if abs(sample) > threshold]
+    found: list[array[int]] = []
+    last = -rate
+    for number in loud:
+        if number - last > 0.005 * rate:
+            found.append(array("h"))
+            last = number - 1
+        found[-1].extend(samples[last + 1 : number + 1])
+        last = number
+    return [sound.tobytes() for sound in found]

@@ -89,7 +89,7 @@ def test_three_calls_at_once(start_herd: StartHerd, bob: Baresip) -> None:
         wait_for(lambda: bob.calls_up() == 3, "three calls at baresip")
         calls[1].hang_up(timeout=10)
         wait_for(lambda: bob.calls_up() == 2, "two calls at baresip")
-        assert [event["call"] for event in herd.events(kind="ended")] == [calls[1].id]
+        assert [event["call"] for event in herd.wait_events(1, kind="ended")] == [calls[1].id]
         for call in (calls[0], calls[2]):
             assert call.hang_up(timeout=10).bye_answered
         wait_for(lambda: bob.calls_up() == 0, "no call at baresip")

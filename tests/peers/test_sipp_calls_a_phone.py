@@ -27,7 +27,9 @@ def test_two_hundred_calls_of_sipps_own_uac(start_herd: StartHerd, start_sipp: S
     sipp.passes(60)
     assert sipp.count("SuccessfulCall") == 200
     assert sipp.count("FailedCall") == 0
-    assert sipp.count("Retransmissions") == 0
+    # SIPp waits half a second, and a busy box is late now and then.  A phone that does not take the
+    # first copy of one kind of message makes it 200.
+    assert sipp.count("Retransmissions") < 100
     herd.wait_events(200, phone="bob", kind="ended")
 
     events = herd.events()
