@@ -33,7 +33,9 @@ __all__ = [
     "Fault",
     "FaultInjected",
     "Held",
+    "HerdDraining",
     "HerdReady",
+    "HerdReloaded",
     "HerdStarted",
     "HerdStopping",
     "IncomingCall",
@@ -151,6 +153,22 @@ class HerdReady(Body, frozen=True, kw_only=True, tag="herd_ready"):
     registered: int = 0
     not_registered: int = 0
     """Phones that should be, and were refused or not answered."""
+
+
+class HerdReloaded(Body, frozen=True, kw_only=True, tag="herd_reloaded"):
+    """The herd file was read again; these phones come, go, or start again with a new spec."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+class HerdDraining(Body, frozen=True, kw_only=True, tag="herd_draining"):
+    """No call begins any more; when the last one is over the herd stops."""
+
+    why: str
+    calls: int
+    """Those that are up."""
 
 
 class HerdStopping(Body, frozen=True, kw_only=True, tag="herd_stopping"):
@@ -470,6 +488,8 @@ WorkerEvent: TypeAlias = CallEvent | RegistrationEvent | TurnedAway | RtpPairSki
 AnyBody: TypeAlias = (
     HerdStarted
     | HerdReady
+    | HerdReloaded
+    | HerdDraining
     | HerdStopping
     | NurseryDied
     | PortSkipped

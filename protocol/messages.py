@@ -65,11 +65,15 @@ __all__ = [
     "PlayAudio",
     "Ready",
     "RecordAudio",
+    "RefuseCalls",
     "Refused",
+    "RefusesCalls",
     "RegisterNow",
     "RegisterPhone",
     "RegistrationState",
     "RejectCall",
+    "Reload",
+    "ReloadReport",
     "RemovePhones",
     "ResetPhones",
     "RestartPhones",
@@ -285,6 +289,10 @@ class Drain(Message, frozen=True, kw_only=True):
     """End every call, refuse new ones with 503, then say Drained and exit 0."""
 
 
+class RefuseCalls(Message, frozen=True, kw_only=True):
+    """Answer new calls with 503 and place none; those that are up go on.  RefusesCalls follows."""
+
+
 class RegisterNow(Message, frozen=True, kw_only=True):
     """The worker's turn to send a REGISTER has come (AskToRegister)."""
 
@@ -296,7 +304,15 @@ class Exit(Message, frozen=True, kw_only=True):
 
 
 SupervisorToWorker: TypeAlias = (
-    Welcome | PlaceCall | CallCommand | PhoneCommand | InjectFault | RegisterNow | Drain | Exit
+    Welcome
+    | PlaceCall
+    | CallCommand
+    | PhoneCommand
+    | InjectFault
+    | RegisterNow
+    | RefuseCalls
+    | Drain
+    | Exit
 )
 
 # --- worker to supervisor ------------------------------------------------------------------------
@@ -340,6 +356,10 @@ class LogLine(Message, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"]
     event: str
     fields: dict[str, str | int | float | bool | None]
+
+
+class RefusesCalls(Message, frozen=True, kw_only=True):
+    """From here on no call begins: every one that there is has been reported."""
 
 
 class Drained(Message, frozen=True, kw_only=True):
@@ -412,6 +432,15 @@ class StopHerd(Message, frozen=True, kw_only=True):
     """Stop every phone and the supervisor; done with StopReports, then the process exits."""
 
     now: bool = False
+    drain: bool = False
+    """Let the calls end by themselves first; no new ones begin."""
+
+
+class Reload(Message, frozen=True, kw_only=True):
+    """Read the herd file again and be what it says; done with ReloadReport."""
+
+    dry_run: bool = False
+    """Say what would change, and change nothing."""
 
 
 class AwaitIncoming(Message, frozen=True, kw_only=True):
@@ -459,6 +488,7 @@ ClientRequest: TypeAlias = (
     | RestartPhones
     | ResetPhones
     | StopHerd
+    | Reload
     | PlaceCall
     | CallCommand
     | PhoneCommand
@@ -609,6 +639,20 @@ class StopReports(Message, frozen=True, kw_only=True):
     reports: tuple[StopReport, ...]
 
 
+class ReloadReport(Message, frozen=True, kw_only=True):
+    """What a reload changed, by the names of phones; or would change."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Started again with a new spec."""
+    unchanged: tuple[str, ...] = ()
+    herd: tuple[str, ...] = ()
+    """Fields of the herd itself that are others now."""
+    problems: tuple[str, ...] = ()
+    """Phones that are not as the file says all the same, a line for each."""
+
+
 class CancelReport(Message, frozen=True, kw_only=True):
     """The outcome of CancelCall."""
 
@@ -626,7 +670,15 @@ class Snapshot(Message, frozen=True, kw_only=True):
 
 
 Result: TypeAlias = (
-    CallInfo | CallList | PhoneList | HerdInfo | StopReports | CancelReport | Snapshot | None
+    CallInfo
+    | CallList
+    | PhoneList
+    | HerdInfo
+    | StopReports
+    | ReloadReport
+    | CancelReport
+    | Snapshot
+    | None
 )
 
 # --- replies, both hops --------------------------------------------------------------------------
@@ -671,7 +723,16 @@ class Missed(Message, frozen=True, kw_only=True):
 
 
 WorkerMessage: TypeAlias = (
-    Hello | Ready | AskToRegister | Happened | Counters | LogLine | Drained | Done | Refused
+    Hello
+    | Ready
+    | AskToRegister
+    | Happened
+    | Counters
+    | LogLine
+    | RefusesCalls
+    | Drained
+    | Done
+    | Refused
 )
 ClientMessage: TypeAlias = ClientRequest
 SupervisorToClient: TypeAlias = Done | Refused | Expired | Events | Missed

@@ -25,6 +25,7 @@ from . import (
     phone_commands,
     plan,
     registration_commands,
+    reload_command,
     render,
     view,
 )
@@ -60,7 +61,9 @@ _INTERRUPTED = 130
 _REFUSED = {
     "bad_address": _CONFIGURATION,
     "bad_ring_timeout": _CONFIGURATION,
+    "bad_herd_file": _CONFIGURATION,
     "duplicate_name": _CONFIGURATION,
+    "needs_new_herd": _CONFIGURATION,
     "no_port": _CONFIGURATION,
     "no_rtp_port": _CONFIGURATION,
     "not_permitted": _CONFIGURATION,
@@ -240,7 +243,9 @@ def up(
     """Start the herd of FILE and keep it up.
 
     It is the supervisor, in the foreground. Shows a line for each event, the phones first. Ends by
-    `sipherd stop`, SIGTERM or Ctrl-C; a second Ctrl-C does not wait for answers.
+    `sipherd stop`, SIGTERM or Ctrl-C; a second Ctrl-C does not wait for answers. SIGUSR1 refuses
+    new calls and ends it after the last one. SIGHUP is `sipherd reload` where there is no terminal
+    that could hang up. To a service manager it speaks sd_notify.
 
     \b
     Examples:
@@ -270,6 +275,7 @@ def up(
             view=shown,
             wait_registered=wait == "registered",
             keys_dir=keys_dir,
+            reread=lambda: _read(file, herd),
         )
     )
 
@@ -307,6 +313,7 @@ for _command in (
     *(incall_commands.dtmf, incall_commands.play, incall_commands.record),
     *(registration_commands.register, registration_commands.unregister),
     *(phone_commands.start, phone_commands.stop, phone_commands.restart, phone_commands.reset),
-    *(phone_commands.add, phone_commands.remove, keys_commands.keys, fault_command.fault),
+    *(phone_commands.add, phone_commands.remove, reload_command.reload),
+    *(keys_commands.keys, fault_command.fault),
 ):
     sipherd.add_command(_command)

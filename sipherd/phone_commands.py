@@ -302,9 +302,10 @@ def restart(phones: tuple[str, ...], herd: str, runtime_dir: Path | None, as_jso
 @click.argument("phones", nargs=-1, type=PhoneName())
 @common()
 def reset(phones: tuple[str, ...], herd: str, runtime_dir: Path | None, as_json: bool) -> None:
-    """Make failed phones stopped ones; start those that wait to be restarted.
+    """Make failed phones stopped ones, start waiting ones.
 
-    Why they failed, and how often, is forgotten. All if none is named.
+    Those that wait to be restarted do so now. Why they failed, and how often, is forgotten. All if
+    none is named.
 
     \b
     Example:
@@ -316,27 +317,38 @@ def reset(phones: tuple[str, ...], herd: str, runtime_dir: Path | None, as_json:
 @click.command()
 @click.argument("phones", nargs=-1, type=PhoneName())
 @click.option("--now", is_flag=True, help="Say goodbye once and don't wait for the answers.")
+@click.option("--drain", is_flag=True, help="Let the herd's calls end by themselves first.")
 @common()
 def stop(
-    phones: tuple[str, ...], now: bool, herd: str, runtime_dir: Path | None, as_json: bool
+    phones: tuple[str, ...],
+    now: bool,
+    drain: bool,
+    herd: str,
+    runtime_dir: Path | None,
+    as_json: bool,
 ) -> int:
     """Stop phones, or the whole herd if none is named.
 
     They hang up and exit, and their ports are free: then it returns, after some 10 s at most. A
-    stopped phone keeps its port number.
+    stopped phone keeps its port number. With --drain nobody hangs up: new calls are refused with
+    503, and the herd stops when the last one is over, however long that takes.
 
     \b
     Examples:
       sipherd stop
+      sipherd stop --drain
       sipherd stop alice --now
     """
+    if drain and (phones or now):
+        raise click.UsageError("--drain is for the whole herd, and waits: no PHONE, no --now")
     with Session(herd, runtime_dir) as session:
         if phones:
             body = StopPhones(which=phones, now=now)
             stopped = session.request(body, StopReports, STOP_TIMEOUT, "the end of the phones")
         else:
-            everything = StopHerd(now=now)
-            stopped = session.request(everything, StopReports, STOP_TIMEOUT, "the herd's end")
+            everything = StopHerd(now=now, drain=drain)
+            timeout = None if drain else STOP_TIMEOUT
+            stopped = session.request(everything, StopReports, timeout, "the herd's end")
             if not session.wait_gone(STOP_TIMEOUT):
                 pid = session.supervisor_pid
                 raise TimedOut(f"the end of the supervisor (pid {pid})", STOP_TIMEOUT)

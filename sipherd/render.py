@@ -30,7 +30,9 @@ from .protocol.events import (
     Event,
     FaultInjected,
     Held,
+    HerdDraining,
     HerdReady,
+    HerdReloaded,
     HerdStarted,
     HerdStopping,
     IncomingCall,
@@ -148,6 +150,11 @@ def describe(event: Event) -> str:
             if ready.not_registered:
                 words += f", {ready.not_registered} not: see sipherd ps"
             return words
+        case HerdReloaded(added=added, removed=removed, changed=changed):
+            changes = f"{len(added)} added, {len(removed)} removed, {len(changed)} changed"
+            return f"herd file read again: {changes}"
+        case HerdDraining(why=why, calls=left):
+            return f"draining: {why}; no new calls, {_count(left, 'call')} left"
         case HerdStopping(why=why):
             return f"stopping: {why}"
         case NurseryDied(pid=pid, cause=cause):

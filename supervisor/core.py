@@ -49,7 +49,9 @@ from ..protocol.messages import (
     PlaceCall,
     Ready,
     Refused,
+    RefusesCalls,
     RegisterNow,
+    Reload,
     RemovePhones,
     ResetPhones,
     RestartPhones,
@@ -66,20 +68,26 @@ from ..protocol.messages import (
 from ..protocol.spec import HerdSpec, PhoneSpec
 from ..protocol.states import PhoneState
 from .admission import AdmissionError, Admissions
+from .draining import Draining
 from .effects import (
     Begin,
     ClientGone,
     DeathCause,
+    DrainRequested,
     Effect,
     Finish,
     Forked,
     ForkRefused,
     FromClient,
     FromWorker,
+    HerdFileBad,
+    HerdFileRead,
     Input,
     Log,
     NurseryGone,
+    Phase,
     ProcessGone,
+    ReloadRequested,
     Signal,
     StopRequested,
 )
@@ -90,6 +98,7 @@ from .operations import Creation, Operations, Starting, Stopping
 from .phones import Phone, PhoneTable
 from .ports import PortPool, RtpPool
 from .registrations import RegisterSlots
+from .reloading import Reloads
 from .requests import Request, Requests
 from .restarts import SpawnLimit
 from .switchboard import Switchboard
@@ -180,12 +189,14 @@ class Core:
         self._wait_registered = wait_registered
         self._coming_up: Creation | None = None
         """The phones of the herd file, until HerdReady."""
+        self._is_ready = False
         self._slots = RegisterSlots(spec.register_rate, self._timers, self._grant_slot)
         self._admissions = Admissions(table=self.table, ports=ports, rtp=rtp, jitter=jitter)
+        self._spawns = SpawnLimit(spec.spawn_rate)
         self._life = Life(
             table=self.table,
             admissions=self._admissions,
-            spawns=SpawnLimit(spec.spawn_rate),
+            spawns=self._spawns,
             timers=self._timers,
             events=events,
             effects=self._effects,
@@ -199,11 +210,24 @@ class Core:
             table=self.table, life=self._life, requests=self._requests, events=events
         )
         self._faults = Faults(
-            spec,
+            lambda: self.spec,
             table=self.table,
             life=self._life,
             requests=self._requests,
             events=events,
+        )
+        self._has_begun = False
+        """The phones of the herd file have all been started."""
+        self._draining = Draining(table=self.table, life=self._life, board=self._board)
+        self._reloads = Reloads(
+            life=self._life,
+            admissions=self._admissions,
+            operations=self._operations,
+            requests=self._requests,
+            effects=self._effects,
+            spec=lambda: self.spec,
+            adopt=self._adopt,
+            is_stopping=lambda: self._end is not None,
         )
 
     # -- the shell's side ------------------------------------------------------------------------
@@ -227,6 +251,17 @@ class Core:
                 self._begin(phones)
             case StopRequested(why, exit_code):
                 self._stop_herd(why, exit_code, None, quick=self._end is not None)
+            case DrainRequested(why):
+                if self._end is None:
+                    self._draining.begin(why)
+            case ReloadRequested():
+                self._reload_by_signal()
+            case HerdFileRead(spec):
+                self._reloads.read(spec)
+            case HerdFileBad(why):
+                self._reloads.unreadable(why)
+        if self._end is None and self._draining.is_over():
+            self._stop_herd("drained", 0, None, quick=False)
         return self._take_effects()
 
     def tick(self, now: float) -> list[Effect]:
@@ -248,7 +283,22 @@ class Core:
         self._effects.clear()
         return effects
 
+    @property
+    def phase(self) -> Phase:
+        """Where the herd is, for the service manager."""
+        if self._end is not None:
+            return "stopping"
+        if self._reloads.is_running:
+            return "reloading"
+        return "ready" if self._is_ready else "starting"
+
+    def status(self) -> str:
+        """The herd in a few words."""
+        calls = f"draining, calls left: {len(self._board.desk)}; " if self._draining else ""
+        return calls + self.table.status()
+
     def _settled(self, phone: Phone) -> None:
+        self._draining.settled(phone)
         self._operations.settled(phone)
         self._check_ready()
         if phone.is_given_up:
@@ -276,6 +326,7 @@ class Core:
             self._effects.append(Finish(EXIT_FAILED, creation.problem))
             return
         self._coming_up = creation
+        self._has_begun = True
         self._check_ready()
 
     def _check_ready(self) -> None:
@@ -289,6 +340,7 @@ class Core:
         ):
             return
         self._coming_up = None
+        self._is_ready = True
         ready = HerdReady(
             phones=len(creation.phones),
             seconds=round(self._now - self._began, 3),
@@ -319,12 +371,25 @@ class Core:
     def _stop_herd(self, why: str, exit_code: int, request: Request | None, *, quick: bool) -> None:
         first = self._end is None
         if self._end is None:
-            self._end = _End(exit_code, [])
+            self._end = _End(exit_code, self._draining.requests)
             self.events.emit(HerdStopping(why=why), self._now)
         if request is not None:
             self._end.requests.append(request)
         if first or quick:
             self._operations.stop(list(self.table), self._stopped, quick=quick)
+
+    def _adopt(self, spec: HerdSpec) -> None:
+        """The herd file says this now."""
+        self.spec = spec
+        self._slots.set_rate(spec.register_rate)
+        self._spawns.set_rate(spec.spawn_rate)
+
+    def _reload_by_signal(self) -> None:
+        if self._end is None and self._has_begun and not self._draining:
+            self._reloads.begin()
+        else:
+            why = f"the herd is {'draining' if self._draining else self.phase}"
+            self._effects.append(Log("warning", "reload_refused", {"why": why}))
 
     def _stopped(self, stopping: Stopping) -> None:
         assert self._end is not None
@@ -390,6 +455,8 @@ class Core:
                 phone.counters = values
             case Ready():
                 self._life.ready(phone)
+            case RefusesCalls():
+                phone.refuses_calls = True
             case Drained(unanswered_byes=byes):
                 known = [phone.calls.get(key) for key in byes]
                 names = (call.id if call else key for call, key in zip(known, byes, strict=True))
@@ -419,6 +486,9 @@ class Core:
         if self._end is not None and not isinstance(message.body, _WHILE_STOPPING):
             why = f"herd {self.spec.herd} is being stopped"
             self._requests.refuse(request, "herd_stopping", why)
+            return
+        if why := self._draining.forbids(request.body):
+            self._requests.refuse(request, "herd_draining", why)
             return
         try:
             self._carry_out(request)
@@ -473,6 +543,14 @@ class Core:
                 self._operations.stop(self.table.select(which), self._removed(request))
             case ResetPhones(which=which):
                 self._reset(request, self.table.select(which))
+            case StopHerd(drain=True) if self._end is None:
+                self._draining.begin("sipherd stop --drain", request)
+            case Reload(dry_run=dry_run):
+                if self._has_begun:
+                    self._reloads.begin(request, dry_run=dry_run)
+                else:
+                    why = f"herd {self.spec.herd} is still starting; try again when it is up"
+                    self._requests.refuse(request, "herd_starting", why)
             case StopHerd(now=now):
                 self._stop_herd("sipherd stop", 0, request, quick=now)
             case _:

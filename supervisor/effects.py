@@ -7,7 +7,7 @@ the effects in order.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ..protocol.fork import SipSockets
 from ..protocol.messages import (
@@ -19,12 +19,13 @@ from ..protocol.messages import (
     SupervisorToWorker,
     WorkerMessage,
 )
-from ..protocol.spec import PhoneSpec
+from ..protocol.spec import HerdSpec, PhoneSpec
 
 __all__ = [
     "Begin",
     "ClientGone",
     "DeathCause",
+    "DrainRequested",
     "DropStale",
     "Effect",
     "Finish",
@@ -33,10 +34,15 @@ __all__ = [
     "Forked",
     "FromClient",
     "FromWorker",
+    "HerdFileBad",
+    "HerdFileRead",
     "Input",
     "Log",
     "NurseryGone",
+    "Phase",
     "ProcessGone",
+    "ReadHerdFile",
+    "ReloadRequested",
     "Signal",
     "StartProcess",
     "StopRequested",
@@ -123,6 +129,32 @@ class StopRequested:
     exit_code: int
 
 
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """SIGUSR1: no new calls, and the end when there is none any more."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequested:
+    """SIGHUP: be what the herd file says by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class HerdFileRead:
+    """What ReadHerdFile asked for."""
+
+    spec: HerdSpec
+
+
+@dataclass(frozen=True, slots=True)
+class HerdFileBad:
+    """There is nothing to read, or something in it is wrong: one line for people."""
+
+    why: str
+
+
 Input: TypeAlias = (
     Begin
     | FromClient
@@ -134,6 +166,10 @@ Input: TypeAlias = (
     | DeathCause
     | NurseryGone
     | StopRequested
+    | DrainRequested
+    | ReloadRequested
+    | HerdFileRead
+    | HerdFileBad
 )
 
 # --- effects ------------------------------------------------------------------------------------
@@ -187,6 +223,11 @@ class ToClient:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadHerdFile:
+    """Read the herd file again; HerdFileRead or HerdFileBad follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     level: str
     event: str
@@ -201,4 +242,8 @@ class Finish:
     message: str = ""
 
 
-Effect: TypeAlias = StartProcess | DropStale | Forget | Signal | ToWorker | ToClient | Log | Finish
+Phase: TypeAlias = Literal["starting", "ready", "reloading", "stopping"]
+"""Where a herd is, as a service manager wants to know it."""
+Effect: TypeAlias = (
+    StartProcess | DropStale | Forget | Signal | ToWorker | ToClient | ReadHerdFile | Log | Finish
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 from ..protocol.events import FaultInjected
 from ..protocol.messages import InjectFault
@@ -24,7 +25,7 @@ class Faults:
 
     def __init__(
         self,
-        spec: HerdSpec,
+        spec: Callable[[], HerdSpec],
         *,
         table: PhoneTable,
         life: Life,
@@ -58,8 +59,9 @@ class Faults:
 
     def _refusal(self, phone: Phone, body: InjectFault) -> tuple[str, str] | None:
         """Reason and words, or None."""
-        if self._spec.faults != "allowed":
-            why = f"herd {self._spec.herd} does not take faults: put `faults: allowed` in its file"
+        spec = self._spec()
+        if spec.faults != "allowed":
+            why = f"herd {spec.herd} does not take faults: put `faults: allowed` in its file"
             return "faults_not_allowed", why
         if not 0 <= body.code <= 255:
             return "bad_exit_code", f"exit code {body.code}: expected 0 to 255"

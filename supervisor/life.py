@@ -174,6 +174,7 @@ class Life:
         phone.seq_in = phone.seq_out = 0
         phone.counters = {}
         phone.registration = Registration()
+        phone.refuses_calls = False
         phone.forked_at = self.now
         phone.start_timer = self.timers.at(
             self.now + START_DEADLINE, lambda: self._start_overdue(phone)
@@ -572,6 +573,7 @@ class Life:
         phone.why = ""
         phone.policy.clear()
         phone.is_given_up = False
+        self._admissions.succeed(phone, self.now)
         if phone.start_again:
             phone.start_again = False
             phone.departure = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from .registrations import Registration
 from .restarts import Restarts
 from .timers import Timer
 
-__all__ = ["Departure", "Phone", "PhoneTable"]
+__all__ = ["Departure", "Phone", "PhoneTable", "Successor"]
 
 
 @dataclass(slots=True)
@@ -34,11 +35,29 @@ class Departure:
     timers: list[Timer] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """What a phone is to be once its process is gone (see ``reloading.py``)."""
+
+    spec: PhoneSpec
+    asked: PhoneSpec
+    host: str
+    port: int
+    sockets: SipSockets | None
+    """New ones that are bound; None: it keeps those it has, or binds them when it starts."""
+    keeps_port: bool
+    rtp_first: int
+    rtp_pairs: int
+    policy: Restarts
+
+
 @dataclass(slots=True, eq=False)
 class Phone:
     """One phone; mutable, owned by the core."""
 
     spec: PhoneSpec
+    asked: PhoneSpec
+    """The spec as it was given; in ``spec`` an address that it left open is filled in."""
     host: str
     port: int
     rtp_first: int
@@ -90,6 +109,10 @@ class Phone:
     cause_timer: Timer | None = None
     departure: Departure | None = None
     start_again: bool = False
+    heir: Successor | None = None
+    """What a reload makes of it as soon as it has no process."""
+    refuses_calls: bool = False
+    """Its process lets no more calls begin."""
 
     @property
     def name(self) -> str:
@@ -165,7 +188,31 @@ class PhoneTable:
 
     def remove(self, phone: Phone) -> None:
         del self._by_name[phone.name]
-        del self._by_number[phone.spec.number]
+        self.free_number(phone)
+
+    def free_number(self, phone: Phone) -> None:
+        """Its number may be another's from now on."""
+        # Not by its spec: a reload gives it a new number before it has its new spec.
+        for number in [n for n, owner in self._by_number.items() if owner is phone]:
+            del self._by_number[number]
+
+    def take_number(self, phone: Phone, number: str) -> None:
+        """The phone is found by this number from now on."""
+        self._by_number[number] = phone
+
+    def status(self) -> str:
+        """The herd in a few words: ``40 phones ready, 3 in call, 1 failed``."""
+        states = Counter(phone.state for phone in self)
+        in_call = sum(
+            any(call.state is CallState.ANSWERED for call in phone.calls.values()) for phone in self
+        )
+        failed = sum(phone.registration.state == "failed" for phone in self)
+        ready = states.pop(PhoneState.READY, 0)
+        words = [f"{ready} phone{'' if ready == 1 else 's'} ready"]
+        words += [f"{in_call} in call"] if in_call else []
+        words += [f"{failed} not registered"] if failed else []
+        words += [f"{states[state]} {state.value}" for state in PhoneState if states[state]]
+        return ", ".join(words)
 
     def get(self, name: str) -> Phone | None:
         """By name alone."""

@@ -107,15 +107,21 @@ class PortPool:
         except PortError:
             self.failures += 1
             raise
-        self._owners.setdefault(binding.port, {})[spec.address] = spec.name
-        self._resting.pop(binding.port, None)
+        self.reserve(spec, binding.port)
         self.allocated += 1
         self.seconds += self._clock() - began
         return binding, skips
 
+    def reserve(self, spec: PhoneSpec, port: int) -> None:
+        """This number is the phone's, unless it is another's."""
+        self._owners.setdefault(port, {}).setdefault(spec.address, spec.name)
+        self._resting.pop(port, None)
+
     def bind_again(self, spec: PhoneSpec, port: int) -> Binding:
         """Bind the reserved number of a stopped phone.  Raises PortError naming a thief."""
-        return self._exactly(spec, port)
+        binding = self._exactly(spec, port)
+        self.reserve(spec, port)
+        return binding
 
     def close(self, sockets: SipSockets) -> None:
         """Close the sockets; the number stays reserved."""
@@ -124,8 +130,10 @@ class PortPool:
     def release(self, spec: PhoneSpec, port: int, *, rest: bool, now: float) -> None:
         """Give a number back; with ``rest`` it goes to no other phone for NUMBER_REST."""
         owners = self._owners.get(port, {})
-        if owners.pop(spec.address, None) is not None and rest:
-            self._resting[port] = (now + NUMBER_REST, spec.name)
+        if owners.get(spec.address) == spec.name:
+            del owners[spec.address]
+            if rest:
+                self._resting[port] = (now + NUMBER_REST, spec.name)
         if not owners:
             self._owners.pop(port, None)
 
@@ -257,7 +265,8 @@ class RtpPool:
 
     def free_after(self, pairs: int) -> bool:
         """Whether so many more pairs exist at all, however scattered."""
-        taken = sum(count for _, count in self._leases)
+        # A reload may have moved the range away from leases that there are.
+        taken = sum(count for first, count in self._leases if first in self.ports)
         return taken + pairs * 2 <= len(self.ports) // 2 * 2
 
     def lease(self, pairs: int) -> int | None:
@@ -267,7 +276,7 @@ class RtpPool:
         for first, count in self._leases:
             if first - at >= wanted:
                 break
-            at = first + count
+            at = max(at, first + count)
         if at + wanted - 1 > self.ports.last:
             return None
         insort(self._leases, (at, wanted))

@@ -23,6 +23,7 @@ __all__ = [
     "Processes",
     "become_subreaper",
     "children",
+    "has_terminal",
     "inherited_environment",
     "words_of_exit",
 ]
@@ -41,6 +42,15 @@ def become_subreaper() -> None:
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal: its hang-up would be a SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def children() -> set[int]:

@@ -72,7 +72,7 @@ class RegisterSlots:
     """
 
     def __init__(self, rate: float, timers: Timers, grant: Callable[[str, int], None]) -> None:
-        self._interval = 1.0 / rate
+        self.set_rate(rate)
         self._timers = timers
         self._grant = grant
         self._waiting: OrderedDict[str, int] = OrderedDict()
@@ -82,6 +82,10 @@ class RegisterSlots:
     def __len__(self) -> int:
         """Phones that wait for their turn."""
         return len(self._waiting)
+
+    def set_rate(self, rate: float) -> None:
+        """From the next turn on."""
+        self._interval = 1.0 / rate
 
     def ask(self, phone: str, incarnation: int, now: float) -> None:
         """A phone wants to send one; it is told at once if nobody is before it."""

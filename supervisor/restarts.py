@@ -160,9 +160,14 @@ class SpawnLimit:
     """
 
     def __init__(self, rate: float, burst: int = BURST) -> None:
-        self._interval = 1.0 / rate
-        self._slack = (burst - 1) * self._interval
+        self._burst = burst
         self._full_at = 0.0
+        self.set_rate(rate)
+
+    def set_rate(self, rate: float) -> None:
+        """From the next turn on."""
+        self._interval = 1.0 / rate
+        self._slack = (self._burst - 1) * self._interval
 
     def reserve(self, now: float) -> float:
         """Take the next turn; when it is, not before ``now``."""

@@ -40,13 +40,15 @@ from .effects import Effect, Finish, Input
 from .events import EventStream
 from .lock import HerdIsRunning, HerdLock, sweep_private
 from .log import Log, LogWriter
+from .notify import Notifier
 from .nursery_link import DEFAULT_NURSERY, NurseryUnfit
 from .phone_processes import PhoneProcesses
 from .poller import Poller, Turn
 from .ports import PortPool, RtpPool
-from .processes import become_subreaper
+from .processes import become_subreaper, has_terminal
 from .reception import Reception
 from .remote import ListenError, open_door
+from .rereading import HerdFileReader
 from .routers import Delivery, FileRouter, Router
 from .signals import SignalPipe
 
@@ -81,6 +83,8 @@ class Options:
     """The herd is ready when its phones are registered, or were refused; else when they serve."""
     keys_dir: Path | None = None
     """Where the keys of clients of other machines are, if anybody listens for them."""
+    reread: Callable[[], HerdSpec] | None = None
+    """Read the herd file again, or raise HerdFileError; None: the herd is of no file."""
     owner_fd: int | None = None
     """Pidfd of the process that this herd must not outlive."""
     ready_fd: int | None = None
@@ -175,6 +179,8 @@ class _Service:
             wait_registered=options.wait_registered,
             version=_version(),
         )
+        self._notifier = Notifier(os.environ, os.getpid())
+        self._reloads_on_hangup = options.reread is not None and not has_terminal()
         self._inbox: deque[Input] = deque()
         self._is_working = False
         self._retry_at: float | None = None
@@ -192,6 +198,8 @@ class _Service:
             on_error.callback(self._worker_socket.close)
             self._poller = Poller()
             on_error.callback(self._poller.close)
+            self._herd_file = HerdFileReader(options.reread)
+            on_error.callback(self._herd_file.close)
             self._phones = PhoneProcesses(
                 options.nursery,
                 endpoint=f"ipc://{paths.workers}",
@@ -216,6 +224,7 @@ class _Service:
         self._core.lines_dropped = lambda: writer.dropped
         self._poller.add_wake(self._worker_socket.fd)
         self._poller.add(signals.fd, Turn.OTHERS, self._on_signals)
+        self._poller.add(self._herd_file.fd, Turn.OTHERS, self._on_herd_file)
         if options.owner_fd is not None:
             self._poller.add(options.owner_fd, Turn.OTHERS, self._on_owner_gone)
 
@@ -248,6 +257,8 @@ class _Service:
             self._work_off()
         self._phones.tick(now)
         self._flush_events()
+        core = self._core
+        self._notifier.tell(core.phase, core.events.n, core.status, time.monotonic())
 
     def _patience(self) -> float | None:
         """Seconds to sleep; None for as long as nothing happens."""
@@ -256,7 +267,7 @@ class _Service:
             return 0.0
         wanted = (
             *(self._core.next_deadline(), self._retry_at),
-            *(self._phones.deadline, self._reception.deadline()),
+            *(self._phones.deadline, self._reception.deadline(), self._notifier.deadline),
         )
         deadlines = [deadline for deadline in wanted if deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -291,6 +302,8 @@ class _Service:
                     self._core.counts["stale_dropped"] += sockets.drop_stale(held.udp, age)
                 case effects.Signal(phone, incarnation, number):
                     self._phones.signal((phone, incarnation), number)
+                case effects.ReadHerdFile():
+                    self._herd_file.start()
                 case effects.Log(level, event, fields):
                     self._log.write(level, event, fields)
                 case Finish():
@@ -353,8 +366,16 @@ class _Service:
 
     def _on_signals(self) -> None:
         for number in self._signals.read():
-            if number in _STOPS:
+            if number == signal.SIGUSR1:
+                self._feed(effects.DrainRequested("SIGUSR1"))
+            elif number == signal.SIGHUP and self._reloads_on_hangup:
+                self._feed(effects.ReloadRequested())
+            elif number in _STOPS:
                 self._feed(effects.StopRequested(*_STOPS[signal.Signals(number)]))
+
+    def _on_herd_file(self) -> None:
+        if (result := self._herd_file.result()) is not None:
+            self._feed(result)
 
     def _on_owner_gone(self) -> None:
         assert self._options.owner_fd is not None
@@ -377,6 +398,8 @@ class _Service:
         # may another herd of this name bind them.
         self._context.term()
         self._poller.close()
+        self._herd_file.close()
+        self._notifier.close()
         return is_alone
 
 

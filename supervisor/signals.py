@@ -10,7 +10,7 @@ __all__ = ["SignalPipe"]
 
 
 class SignalPipe:
-    """From here on SIGINT, SIGTERM and SIGHUP interrupt nothing; ``fd`` tells of them.
+    """From here on SIGINT, SIGTERM, SIGHUP and SIGUSR1 interrupt nothing; ``fd`` tells of them.
 
     The handlers stay when it is closed: a process that is on its way out has no use for a
     KeyboardInterrupt.  Only the main thread can make one.
@@ -21,6 +21,7 @@ class SignalPipe:
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGINT, _ignore)
         signal.signal(signal.SIGTERM, _ignore)
+        signal.signal(signal.SIGUSR1, _ignore)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
             signal.signal(signal.SIGHUP, _ignore)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -39,9 +39,12 @@ def command(*arguments: str | Path) -> list[str]:
 
 @contextlib.contextmanager
 def process(
-    *arguments: str | Path, environ: dict[str, str] | None = None
+    *arguments: str | Path, environ: dict[str, str] | None = None, new_session: bool = False
 ) -> Iterator[subprocess.Popen[str]]:
-    """`sipherd ARGUMENTS` as a process that is gone after the block."""
+    """`sipherd ARGUMENTS` as a process that is gone after the block.
+
+    With `new_session` it has no controlling terminal.
+    """
     with subprocess.Popen(
         command(*arguments),
         stdin=subprocess.DEVNULL,
@@ -49,6 +52,7 @@ def process(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | ENVIRON | (environ or {}),
+        start_new_session=new_session,
     ) as running:
         try:
             yield running

@@ -42,6 +42,7 @@ from ..protocol.messages import (
     PlaceCall,
     PlayAudio,
     RecordAudio,
+    RefuseCalls,
     RegisterNow,
     RegisterPhone,
     RejectCall,
@@ -285,6 +286,9 @@ class Phone:
         body = message.body
         if isinstance(body, Exit):
             self.exit_now = True
+        elif isinstance(body, RefuseCalls):
+            self._stack.refuse_calls()
+            self._reporter.refuses_calls()
         elif isinstance(body, Drain):
             self._drain()
         elif isinstance(body, RegisterNow):

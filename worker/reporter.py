@@ -17,6 +17,7 @@ from ..protocol.messages import (
     LogLine,
     Ready,
     Refused,
+    RefusesCalls,
     WorkerMessage,
 )
 from .sip.timers import Timer
@@ -94,6 +95,10 @@ class Reporter:
     def ask_to_register(self) -> None:
         """A REGISTER is due."""
         self._tell(AskToRegister(), 0)
+
+    def refuses_calls(self) -> None:
+        """Whatever call there is has been reported."""
+        self._tell(RefusesCalls(), 0)
 
     def drained(self, unanswered_byes: tuple[str, ...]) -> None:
         """The last word: every call is over.  No counters follow."""

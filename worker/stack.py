@@ -423,6 +423,9 @@ class Stack(Protocol):
     def take_slot(self, now: float) -> list[Output]:
         """The slot that SlotWanted asked for."""
 
+    def refuse_calls(self) -> None:
+        """Refuse new calls with 503; those that there are go on."""
+
     def drain(self, now: float) -> list[Output]:
         """End every call, refuse new ones with 503, unregister."""
 

@@ -19,7 +19,7 @@ COMMANDS = [
     *("demo", "up", "check", "ps", "show", "events", "call", "answer", "reject", "cancel"),
     *("hangup", "hold", "retrieve", "transfer", "dtmf", "play", "record"),
     *("register", "unregister", "start", "stop", "restart", "reset", "add", "remove"),
-    "fault",
+    *("reload", "fault"),
 ]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

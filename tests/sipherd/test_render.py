@@ -20,7 +20,9 @@ from sipherd.protocol.events import (
     DtmfSent,
     Event,
     Held,
+    HerdDraining,
     HerdReady,
+    HerdReloaded,
     HerdStarted,
     HerdStopping,
     IncomingCall,
@@ -180,6 +182,11 @@ def placed(uri: str, hop: tuple[str, int] = ("127.0.0.1", 5062), target: str = "
             ),
             "c1 ended: hung up; heard 0 of 0 packets, one-way audio",
         ),
+        (
+            HerdReloaded(added=("a", "b"), removed=("c",)),
+            "herd file read again: 2 added, 1 removed, 0 changed",
+        ),
+        (HerdDraining(why="SIGUSR1", calls=1), "draining: SIGUSR1; no new calls, 1 call left"),
         (HerdStopping(why="Ctrl-C"), "stopping: Ctrl-C"),
         (
             NurseryDied(pid=9, cause="SIGKILL"),

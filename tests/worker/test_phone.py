@@ -35,7 +35,9 @@ from sipherd.protocol.messages import (
     LogLine,
     PlaceCall,
     Ready,
+    RefuseCalls,
     Refused,
+    RefusesCalls,
     RegisterNow,
     RegisterPhone,
     RejectCall,
@@ -530,6 +532,18 @@ def test_drain(wire: Wire, alice: Desk) -> None:
     assert not alice.phone.exit_now
     alice.start(Exit(why="stopped"), 0)
     assert alice.phone.exit_now
+
+
+def test_refuses_calls_from_when_it_says_so(wire: Wire, alice: Desk) -> None:
+    bob = answering(wire)
+    alice.call(bob.uri)
+    alice.start(RefuseCalls(), 0)
+    assert alice.told[-1][0] == RefusesCalls()
+    assert alice.call(bob.uri, "c2").reason == "draining"
+    wire.settle()
+    assert alice.heard(Answered)
+    assert not alice.heard(CallEnded)
+    assert not alice.phone.exit_now
 
 
 def test_a_drained_phone_waits_a_second_for_its_exit(wire: Wire, alice: Desk) -> None:

@@ -57,6 +57,7 @@ class Engine:
         self.calls = Calls()
         self._incoming = 0
         self._draining = False
+        self._refuses_calls = False
         self._registration = Registration(self.requests) if config.registrar else None
 
     # Time
@@ -130,7 +131,7 @@ class Engine:
         self, call: str, target: Target, media: Media, now: float, *, referred_by: str = ""
     ) -> list[Output]:
         """Send an INVITE to ``target``.  Raises StackRefusal."""
-        if self._draining:
+        if self._draining or self._refuses_calls:
             raise StackRefusal("draining", "the phone is being stopped")
         if call in self.calls:
             raise StackRefusal("duplicate_call", f"there is a call {call} already")
@@ -214,6 +215,10 @@ class Engine:
     def take_slot(self, now: float) -> list[Output]:
         """A REGISTER may be sent now."""
         return self._command(now, lambda: self._our_registration().take_slot())
+
+    def refuse_calls(self) -> None:
+        """Refuse new calls with 503; those that there are go on."""
+        self._refuses_calls = True
 
     def drain(self, now: float) -> list[Output]:
         """End every call, refuse new ones with 503, unregister."""
@@ -465,7 +470,7 @@ class Engine:
     def _unavailable(self, *, one_more: bool = True) -> int:
         """The code of a refusal that a new call would get now; 0 if it would ring."""
         limit = self.ctx.config.max_calls if one_more else None
-        if self._draining:
+        if self._draining or (self._refuses_calls and one_more):
             return 503
         return 486 if limit is not None and len(self.calls) >= limit else 0
 

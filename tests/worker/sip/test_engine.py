@@ -120,6 +120,22 @@ def test_keepalives_are_neither_answered_nor_malformed():
 # Draining
 
 
+def test_new_calls_are_refused_and_those_that_there_are_go_on():
+    hand = Hand()
+    tag = hand.up()
+    another(hand, "ringing")
+    hand.engine.refuse_calls()
+    assert lines(another(hand, "late")) == ["503"]
+    assert lines(hand.receive(request("OPTIONS", via=branch("o"), call_id="o"))) == ["503"]
+    with pytest.raises(StackRefusal) as refused:
+        hand.place("new")
+    assert refused.value.reason == "draining"
+    assert not hand.reported(CallEnded)
+    answered = hand.take(hand.engine.answer("i2", MEDIA, hand.now))
+    assert lines(answered) == ["200"]
+    assert tag
+
+
 def test_drain_ends_every_call_and_refuses_new_ones():
     hand = Hand()
     tag = hand.up()
