@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..stack import Hop
-from .asks import Bye
 from .authentication import credentials_of
 from .dialog import Dialog, Opening
+from .forks import LateAnswer
+from .journal import CallRecord, Left, lasting
 from .message import Message
 
 if TYPE_CHECKING:
@@ -71,10 +72,26 @@ class Answers:
 
     def refuse(self, dialog: Dialog) -> None:
         """Another fork answered too, or we had given up: this one is ended."""
-        ctx = self._registry.ctx
-        ctx.count("sip_forked_answer")
-        bye = dialog.request(ctx, "BYE")
-        self._registry.requests.send_within(dialog, bye, Bye(lambda answered: None))
+        self._registry.ctx.count("sip_forked_answer")
+        ack, hop = self.ack_of(dialog)
+        record = CallRecord(
+            call="",
+            role="caller",
+            left=Left.ENDING,
+            began=self._registry.ctx.now,
+            call_id=dialog.call_id,
+            local_tag=dialog.local_tag,
+            dialog=None,
+            invite=b"",
+            hop=lasting(hop),
+            ack=ack,
+            ack_hop=lasting(hop),
+        )
+        LateAnswer(self._registry, dialog, record)
+
+    def ack_of(self, dialog: Dialog) -> tuple[bytes, Hop]:
+        """The ACK that was sent in ``dialog``, and where to."""
+        return self._acks[dialog.remote_tag]
 
     # The INVITE's transaction (ClientUser), when the call has ended
 

@@ -9,6 +9,7 @@ from ..stack import Answered, Confirmed, Hop, IncomingCall, Media, StackRefusal
 from . import sdp
 from .context import CAPABILITIES
 from .dialog import Dialog
+from .journal import CallRecord, Left, lasting
 from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Message, readable
 from .reliable import ReliableRinging, wants_reliable
@@ -19,6 +20,14 @@ __all__ = ["CalleeLeg"]
 _RING_AGAIN = 60.0
 """Seconds between copies of the 180: proxies stop waiting after three minutes (§13.3.1.1)."""
 _ELSEWHERE = re.compile(r"SIP\s*;(?:.*;)?\s*cause\s*=\s*200\s*(?:;.*)?", re.IGNORECASE)
+
+
+_LEFT = {
+    LegState.RINGING: Left.INVITED,
+    LegState.ACCEPTED: Left.ACCEPTED,
+    LegState.CONFIRMED: Left.CONFIRMED,
+    LegState.ENDING: Left.ENDING,
+}
 
 
 class CalleeLeg(Leg):
@@ -41,10 +50,13 @@ class CalleeLeg(Leg):
         tag = transaction.to_tag
         super().__init__(registry, key, request.call_id, tag, LegState.RINGING)
         self.dialog = Dialog.as_callee(request, tag, source)
+        self.dialog.changed = self.touch
+        self._contact = self._ctx.contact_by(transaction.destination.transport)
         self._offered = offered
         self.note_peer(request)
         self._transaction = transaction
         self._cseq = request.cseq.number
+        self._received = request.raw
         self._transaction.of_call = True
         self._source = source
         self._replaced = replaced
@@ -61,6 +73,7 @@ class CalleeLeg(Leg):
         """
         request = self._transaction.request
         ctx = self._ctx
+        self.touch()
         self._transaction.on_cancel = self._receive_cancel
         # First, so that a worker that answers at once cannot overtake it.
         if self._replaced is None:
@@ -85,6 +98,25 @@ class CalleeLeg(Leg):
         self._ring_limit = ctx.after(limit, lambda: self._refuse(code, "no_answer", "timeout"))
         self._ring_again = ctx.after(_RING_AGAIN, self._on_ring_again)
 
+    # What outlives this process
+
+    def record(self, *, answered_now: bool) -> CallRecord:
+        response = self._transaction.last
+        if self.state is LegState.ACCEPTED and self._unacked is not None:
+            response = self._unacked.data
+        return self._as_left(_LEFT[self.state], response)
+
+    def _as_left(self, left: Left, response: bytes) -> CallRecord:
+        return self._record(
+            left,
+            invite=self._received,
+            hop=lasting(self._transaction.destination),
+            source=lasting(self._source),
+            response=response,
+            rseq=self._reliable.number if self._reliable is not None else 0,
+            contact=self._contact,
+        )
+
     # Commands
 
     def ring(self, code: int) -> None:
@@ -104,6 +136,7 @@ class CalleeLeg(Leg):
         session.established = True
         self._stop_ringing()
         self.state = LegState.ACCEPTED
+        self.touch()
         self.accept(self._transaction, content)
         self._ctx.emit(
             Answered(
@@ -157,8 +190,8 @@ class CalleeLeg(Leg):
             self._reliable.send(code)
 
     def _respond(self, code: int, *more: tuple[str, str]) -> bytes:
-        contact = self._ctx.contact_by(self._transaction.destination.transport)
-        extra = (("Contact", contact), *CAPABILITIES, *more)
+        self.touch()
+        extra = (("Contact", self._contact), *CAPABILITIES, *more)
         return self._registry.respond(self._transaction, code, extra=extra)
 
     def _respond_reliably(self, code: int, number: int) -> bytes:
@@ -193,7 +226,9 @@ class CalleeLeg(Leg):
         self._stop_ringing()
 
     def _refuse(self, code: int, cause: EndCause, by: EndedBy, reason: str = "") -> None:
-        self._registry.respond(self._transaction, code, reason=reason)
+        response = self._registry.respond(self._transaction, code, reason=reason)
+        left = self.leave_record(self._as_left(Left.REFUSED, response))
+        self._transaction.on_over = left.forget  # at its ACK
         self.end(cause, by, code, reason)
 
     # The caller

@@ -23,13 +23,14 @@ from .authentication import Attempt
 from .bodies import Unsupported, session_description
 from .context import CAPABILITIES
 from .dialog import Dialog, Opening
+from .forks import Early
+from .journal import CallRecord, Left, lasting
 from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Malformed, Message, readable
 from .refer import Referral
-from .reliable import Pracks
 from .replaces import header_in
 from .timers import Timer
-from .transactions import ServerTransaction, State
+from .transactions import ClientTransaction, ServerTransaction, State
 from .uri import UriError
 
 __all__ = ["CallerLeg"]
@@ -62,18 +63,6 @@ class _CancelUser:
 
     def on_unreachable(self) -> None:
         """The INVITE may still be answered."""
-
-
-class _Early:
-    """One early dialog: a fork of the INVITE that has sent a 1xx."""
-
-    def __init__(self, leg: Leg, dialog: Dialog) -> None:
-        self.dialog = dialog
-        self.answer: sdp.Description | None = None
-        """What it has described in a 1xx."""
-        self.agreed = False
-        """In a reliable one: that is the answer to our offer (RFC 3262 §5)."""
-        self.pracks = Pracks(lambda rack: leg.prack(dialog, rack))
 
 
 class CallerLeg(Leg):
@@ -112,6 +101,10 @@ class CallerLeg(Leg):
         self._first_invite = self._compose(1)
         self._attempts: list[Attempt] = []
         """Those to send the INVITE: after a 422 there is another one."""
+        self._sent = b""
+        """The INVITE as it was sent last."""
+        self._heard: ClientTransaction | None = None
+        """That of the INVITE, once it has had a 1xx."""
         self._cancel = _Cancel.NONE
         self._cancel_asked = False
         """By a command: it will be told the outcome.  A drain is told nothing."""
@@ -119,7 +112,7 @@ class CallerLeg(Leg):
         self._reported: set[int] = set()
         self._cancel_cause: EndCause = "cancelled"
         self._tries = 1
-        self._early: dict[str, _Early] = {}
+        self._early: dict[str, Early] = {}
         """Early dialogs by To tag: one per fork of the INVITE that rings."""
         self._answers = Answers(registry)
 
@@ -141,12 +134,47 @@ class CallerLeg(Leg):
     def start(self) -> None:
         """Send the INVITE."""
         send = self._registry.requests.send
-        self._attempts.append(send(self._first_invite, self._destination, self))
+        attempt = send(self._first_invite, self._destination, self, self._next_cseq)
+        self._attempts.append(attempt)
+        self.touch()
+
+    def _next_cseq(self) -> int:
+        """That of the INVITE that goes out now in answer to a challenge."""
+        self.touch()
+        return self._invite.cseq.number + 1
 
     @property
     def _invite(self) -> Message:
         """The INVITE as it was sent last: again with credentials, if it was challenged."""
         return self._attempts[-1].request if self._attempts else self._first_invite
+
+    # What outlives this process
+
+    def record(self, *, answered_now: bool) -> CallRecord:
+        if self.state is LegState.CONFIRMED:
+            left = Left.ANSWERED if answered_now else Left.CONFIRMED
+        elif self.state is LegState.ENDING:
+            left = Left.ENDING
+        elif self._cancel is _Cancel.SENT:
+            left = Left.CANCELLING
+        else:
+            heard = self._heard is self._attempts[-1].transaction
+            left = Left.PROCEEDING if heard else Left.CALLING
+        ack, hop = (b"", None) if self.dialog is None else self._answers.ack_of(self.dialog)
+        numbers = [early.dialog.local_cseq for early in self._early.values()]
+        if self.dialog is not None:
+            numbers.append(self.dialog.local_cseq)
+        self._sent = self._attempts[-1].transaction.data or self._sent
+        return self._record(
+            left,
+            early_tags=tuple(self._early),
+            cseq=max([self._invite.cseq.number, *numbers]),
+            invite=self._sent,
+            hop=lasting(self._destination),
+            ack=ack,
+            ack_hop=lasting(hop) if hop is not None else None,
+            contact=self._extra[0][1],
+        )
 
     # Commands
 
@@ -201,6 +229,7 @@ class CallerLeg(Leg):
 
     def _send_cancel(self) -> None:
         self._cancel = _Cancel.SENT
+        self.touch()
         invite = self._invite
         # §9.1: request URI, Call-ID, To, From, CSeq number, Route and the top Via, branch and
         # all, are those of the INVITE.
@@ -221,7 +250,10 @@ class CallerLeg(Leg):
     def _on_cancel_unconfirmed(self) -> None:
         """§9.1: no final response in 64·T1 after the CANCEL: the INVITE counts as cancelled."""
         # Stay to end an answer that comes even later; else the peer would be left in a call.
-        self._attempts[-1].transaction.abandon(64 * self._ctx.config.t1)
+        wait = 64 * self._ctx.config.t1
+        self._attempts[-1].transaction.abandon(wait)
+        # And the next process of this phone would, too.
+        self._ctx.after(wait, self.leave_record(self.record(answered_now=False)).forget)
         self._resolve("cancelled_unconfirmed")
         self.end(self._cancel_cause, "local")
 
@@ -251,11 +283,13 @@ class CallerLeg(Leg):
         for attempt in self._attempts:
             attempt.leave_to(self._answers)
         self._attempts.clear()
+        self._heard = None
         super().end(cause, by, code, reason, bye_answered)
 
     def _forget_early(self) -> None:
         for early in self._early.values():
             self._answers.remember(early.dialog)
+            early.dialog.let_go()
         self._early.clear()
 
     # The INVITE's transaction (ClientUser)
@@ -282,6 +316,10 @@ class CallerLeg(Leg):
         self.end("unreachable", "remote", 503)
 
     def _receive_1xx(self, response: Message, source: Hop) -> None:
+        transaction = self._attempts[-1].transaction
+        if self._heard is not transaction:
+            self._heard = transaction
+            self.touch()
         self.state = LegState.PROCEEDING
         if self._cancel is _Cancel.WAITING:
             self._send_cancel()
@@ -311,13 +349,14 @@ class CallerLeg(Leg):
             if self.referral is not None:
                 self.referral.tell(response.code, response.reason)
 
-    def _early_dialog(self, response: Message, source: Hop) -> _Early | None:
+    def _early_dialog(self, response: Message, source: Hop) -> Early | None:
         """The early dialog that a 1xx makes or belongs to (§12.1)."""
         tag = response.to.tag
         if tag and tag not in self._early and len(self._early) < _MOST_FORKS:
-            self._early[tag] = _Early(
-                self, Dialog.as_caller(Opening.by(self._invite), response, source)
-            )
+            dialog = Dialog.as_caller(Opening.by(self._invite), response, source)
+            dialog.changed = self.touch
+            self._early[tag] = Early(dialog, self.prack)
+            self.touch()
         if tag in self._early:
             self.note_peer(response)
         return self._early.get(tag)
@@ -366,6 +405,8 @@ class CallerLeg(Leg):
             self._answers.refuse(dialog)
             return
         self.dialog = dialog
+        dialog.changed = self.touch
+        self._ctx.touch(self, answered_now=True)
         cancel_timer(self._cancel_timer)
         if self._cancel is not _Cancel.NONE:
             self._resolve("answered_then_ended", response.code)
@@ -373,7 +414,7 @@ class CallerLeg(Leg):
             return
         self._take_2xx_description(response, early)
 
-    def _take_2xx_description(self, response: Message, early: _Early | None) -> None:
+    def _take_2xx_description(self, response: Message, early: Early | None) -> None:
         session = self.session
         agreed = early is not None and early.agreed
         if agreed:

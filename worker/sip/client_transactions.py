@@ -52,11 +52,11 @@ class ClientTransaction:
 
     __slots__ = (
         "_ctx",
-        "_data",
         "_interval",
         "_retransmit",
         "_timeout",
         "_transactions",
+        "data",
         "destination",
         "key",
         "state",
@@ -79,11 +79,12 @@ class ClientTransaction:
         """It was unreachable because the name of the destination leads to no address."""
         self.user = user
         """Who is told; may be replaced."""
-        self._data = request.encode()
+        self.data = request.encode()
+        """The request as it is sent; empty after a final response."""
         self._transactions = transactions
         self._ctx = transactions.ctx
         self._interval = self._ctx.config.t1
-        self._ctx.send(self._data, destination)
+        self._ctx.send(self.data, destination)
         self._retransmit: Timer | None = None
         if not destination.reliable:
             self._retransmit = self._ctx.after(self._interval, self._on_retransmit)
@@ -117,7 +118,7 @@ class ClientTransaction:
 
     def _repeat(self) -> None:
         self._ctx.count("sip_retransmitted")
-        self._ctx.send(self._data, self.destination)
+        self._ctx.send(self.data, self.destination)
 
     def _on_retransmit(self) -> None:
         raise NotImplementedError
@@ -174,12 +175,12 @@ class ClientInvite(ClientTransaction):
                 self.state = State.PROCEEDING
             elif code < 300:
                 self.state = State.ACCEPTED
-                self._request, self._data = None, b""
+                self._request, self.data = None, b""
                 self._transactions.linger(self, 64 * self._ctx.config.t1)  # Timer M
             else:
                 self.state = State.COMPLETED
                 self._ack = self._acknowledge(response)
-                self._request, self._data = None, b""
+                self._request, self.data = None, b""
                 self._ctx.send(self._ack, self.destination)
                 # Timer D: "at least 32 seconds for unreliable transports", whatever T1 is.
                 self._absorb(max(32.0, 64 * self._ctx.config.t1))
@@ -243,7 +244,7 @@ class ClientNonInvite(ClientTransaction):
         else:
             self._stop()
             self.state = State.COMPLETED
-            self.user, self._data = _NOBODY, b""
+            self.user, self.data = _NOBODY, b""
             self._absorb(self._ctx.config.t4)  # Timer K
         user.on_response(response, source)
 

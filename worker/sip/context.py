@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..stack import DEFAULT_PORT, Hop, Output, Send, StackConfig, Transport
 from .message import Malformed, Message, Via
 from .timers import Timer, Timers
 from .uri import SipUri, bracket, quote
+
+if TYPE_CHECKING:
+    from .memory import Remembered
 
 __all__ = ["ACCEPT", "ALLOW", "CAPABILITIES", "EVENTS", "SDP", "SUPPORTED", "Context"]
 
@@ -40,6 +44,8 @@ class Context:
         """A number from 0 to 1, another one each time."""
         self.now = 0.0
         self.outputs: list[Output] = []
+        self.changed: dict[str, tuple[Remembered, bool]] = {}
+        """Whose records are to be written, by key, and whether its 2xx came just now."""
         self.timers = Timers()
         self.counters: Counter[str] = Counter()
         host = bracket(config.host)
@@ -85,6 +91,11 @@ class Context:
     def send(self, data: bytes, destination: Hop) -> None:
         """Put a message on the wire."""
         self.outputs.append(Send(data, destination))
+
+    def touch(self, call: Remembered, *, answered_now: bool = False) -> None:
+        """``call`` has changed; ``answered_now``: a 2xx to its INVITE came just now."""
+        key = call.record_key
+        self.changed[key] = call, answered_now or (key in self.changed and self.changed[key][1])
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Run ``callback`` that much later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..stack import Hop
@@ -22,6 +23,10 @@ def _target(message: Message, fallback: str) -> str:
     except UriError as error:
         raise Malformed(f"unreadable Contact: {error}", message) from None
     return contact.uri
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 class Opening(NamedTuple):
@@ -79,6 +84,8 @@ class Dialog:
         """Route set, as name-addr values, first hop first."""
         self.peer = peer
         """Where the peer's last message came from."""
+        self.changed: Callable[[], None] = _nothing
+        """Called when what a BYE of ours needs has changed: the numbers, or the target."""
 
     @classmethod
     def as_caller(cls, opening: Opening, response: Message, source: Hop) -> Dialog:
@@ -128,11 +135,19 @@ class Dialog:
 
     def refresh(self, message: Message) -> None:
         """Take the remote target of a target refresh request (§12.2.2).  Raises Malformed."""
-        self.target = _target(message, self.target)
+        target = _target(message, self.target)
+        if target != self.target:
+            self.target = target
+            self.changed()
+
+    def let_go(self) -> None:
+        """Nobody wants to know of changes any more."""
+        self.changed = _nothing
 
     def next_cseq(self) -> int:
         """Take the number of our next request in the dialog (§12.2.1.1)."""
         self.local_cseq += 1
+        self.changed()
         return self.local_cseq
 
     def request(

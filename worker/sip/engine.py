@@ -17,6 +17,7 @@ from .caller import CallerLeg
 from .calls import Calls
 from .context import ACCEPT, CAPABILITIES, EVENTS, Context
 from .leg import Leg
+from .memory import guarded
 from .message import Malformed, Message, Via, parse, readable
 from .registration import Registration
 from .transactions import ServerInvite, ServerTransaction, Transactions
@@ -284,7 +285,10 @@ class Engine:
 
     def _take_outputs(self) -> list[Output]:
         outputs, self.ctx.outputs = self.ctx.outputs, []
-        return outputs
+        if not self.ctx.changed:
+            return outputs
+        changed, self.ctx.changed = self.ctx.changed, {}
+        return guarded(outputs, changed, self._note_error)
 
     def _note_error(self) -> None:
         self.ctx.count("engine_error")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ...protocol.events import EndCause
 from ..stack import CallEnded, Hop, StackRefusal
@@ -27,6 +27,8 @@ from .bodies import Unsupported, session_description
 from .context import ACCEPT, ALLOW, CAPABILITIES, EVENTS, SDP, Context
 from .dialog import Dialog
 from .info import Infos
+from .journal import CallRecord, DialogRecord, Left, record_key
+from .memory import LeftBehind
 from .message import Malformed, Message, readable
 from .offer_answer import Session
 from .refer import Refers
@@ -102,6 +104,10 @@ class Leg:
         self.call_id = call_id
         self.local_tag = local_tag
         self.state = state
+        self.record_key = record_key(local_tag)
+        self.began = registry.ctx.now
+        self._left_behind: LeftBehind | None = None
+        """What takes the place of the call in the journal once it has ended."""
         self.dialog: Dialog | None = None
         self.peer_allows: frozenset[str] = frozenset()
         """Methods that the peer has said it takes."""
@@ -158,6 +164,39 @@ class Leg:
         """URI of the peer, as it or we have given it."""
         assert self.dialog is not None
         return NameAddr.parse(self.dialog.remote).uri
+
+    # What outlives this process (memory.Remembered)
+
+    def touch(self) -> None:
+        """What is to be known of the call has changed."""
+        if self._left_behind is None:
+            self._ctx.touch(self)
+
+    def record(self, *, answered_now: bool) -> CallRecord:
+        """See `memory.Remembered`."""
+        raise NotImplementedError
+
+    def leave_record(self, record: CallRecord) -> LeftBehind:
+        """The call is about to end here, and not yet for the far end: ``record`` stays."""
+        self._left_behind = LeftBehind(self._ctx, self.record_key, record)
+        return self._left_behind
+
+    def _record(self, left: Left, **more: Any) -> CallRecord:
+        """What the records of both kinds of call have."""
+        reinvite, hop = self.changes.unanswered
+        return CallRecord(
+            call=self.key,
+            role="caller" if self.outgoing else "callee",
+            left=left,
+            began=self.began,
+            call_id=self.call_id,
+            local_tag=self.local_tag,
+            dialog=DialogRecord.of(self.dialog) if self.dialog is not None else None,
+            reinvite=reinvite,
+            reinvite_hop=hop,
+            rtp_port=self.session.media.port if self.session.media is not None else 0,
+            **more,
+        )
 
     # Commands
 
@@ -287,6 +326,8 @@ class Leg:
         """Report the end of the call and leave no timer behind."""
         self.state = LegState.ENDED
         self._stop_timers()
+        if self._left_behind is None:
+            self._left_behind = LeftBehind(self._ctx, self.record_key, None)
         self._ctx.emit(
             CallEnded(
                 call=self.key,
@@ -307,6 +348,8 @@ class Leg:
         for a collection of the garbage of a hundred calls.
         """
         self._served.clear()
+        if self.dialog is not None:
+            self.dialog.let_go()
         del self.timer, self.changes, self.refers, self.infos
 
     def lose(self, cause: EndCause, why: str, *, timeout: bool = False) -> None:
@@ -384,6 +427,7 @@ class Leg:
         first = self.state is LegState.ACCEPTED
         self.state = LegState.CONFIRMED
         if first:
+            self.touch()
             self._on_confirmed()
         if self._hang_up_later:
             self.send_bye(self._ending)

@@ -19,6 +19,7 @@ from .authentication import Attempt, credentials_of
 from .bodies import Unsupported, session_description
 from .context import CAPABILITIES
 from .dialog import Dialog
+from .journal import lasting
 from .message import Malformed, Message, readable
 from .reliable import Pracks
 from .timers import Timer
@@ -58,6 +59,14 @@ class Changes:
         self._retry: Timer | None = None
         self._wish = False
         """Whether we hold the call once everything that was asked for is done."""
+
+    @property
+    def unanswered(self) -> tuple[bytes, Hop | None]:
+        """Our INVITE without final response as it was sent, and where to; else nothing."""
+        sent = self._exchange.sent if self._exchange is not None else None
+        if sent is None or not sent.transaction.unanswered:
+            return b"", None
+        return sent.transaction.data, lasting(sent.destination)
 
     # Ours
 
@@ -162,6 +171,7 @@ class Changes:
         """The change at work has come to its end."""
         change, self._change, self._exchange = self._change, None, None
         assert change is not None
+        self._leg.touch()
         session = self._leg.session
         if refusal is not None:
             session.withdraw()

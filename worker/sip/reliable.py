@@ -76,7 +76,8 @@ class ReliableRinging:
         self._respond = respond
         self._on_timeout = on_timeout
         # From the lower half of the numbers: it never comes to their end.
-        self._number = 1 + int(ctx.random() * (_MOST // 2))
+        self.number = 1 + int(ctx.random() * (_MOST // 2))
+        """RSeq of the latest."""
         self._waiting: deque[int] = deque()
         self._open = False
         """The latest has not been acknowledged."""
@@ -90,9 +91,9 @@ class ReliableRinging:
             if code not in self._waiting:
                 self._waiting.append(code)
             return
-        self._number += 1
+        self.number += 1
         self._open = True
-        self._data = self._respond(code, self._number)
+        self._data = self._respond(code, self.number)
         self._interval = self._ctx.config.t1
         self._timers = (
             self._ctx.after(self._interval, self._on_repeat),
@@ -102,7 +103,7 @@ class ReliableRinging:
     def acknowledge(self, prack: Message, cseq: int) -> bool:
         """Take a PRACK; False if it acknowledges nothing that is open (481)."""
         words = prack.headers.get("RAck").split()
-        if not self._open or words != [str(self._number), str(cseq), "INVITE"]:
+        if not self._open or words != [str(self.number), str(cseq), "INVITE"]:
             return False
         self._open = False
         running = bool(self._timers)

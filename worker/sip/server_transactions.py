@@ -25,13 +25,14 @@ class ServerTransaction:
 
     __slots__ = (
         "_ctx",
-        "_last",
         "_request",
         "_transactions",
         "destination",
         "key",
+        "last",
         "of_call",
         "on_cancel",
+        "on_over",
         "origin",
         "state",
         "to_tag",
@@ -56,7 +57,10 @@ class ServerTransaction:
         """Called when a CANCEL for this INVITE arrives before its final response."""
         self.of_call = False
         """It became a call here: a drained agent waits for the ACK to its refusal."""
-        self._last = b""
+        self.on_over: Callable[[], None] | None = None
+        """Called when our 3xx-6xx to this INVITE is acknowledged, or never will be."""
+        self.last = b""
+        """The latest response, as it is sent again; empty after a 2xx to INVITE, or an ACK."""
         self._transactions = transactions
         self._ctx = transactions.ctx
 
@@ -78,8 +82,8 @@ class ServerTransaction:
     def receive_again(self) -> None:
         """Take a copy of the request."""
         self._ctx.count("sip_duplicate")
-        if self._last and self.state in (State.PROCEEDING, State.COMPLETED):
-            self._ctx.send(self._last, self.destination)
+        if self.last and self.state in (State.PROCEEDING, State.COMPLETED):
+            self._ctx.send(self.last, self.destination)
 
     def terminate(self) -> None:
         """Forget the transaction."""
@@ -87,7 +91,7 @@ class ServerTransaction:
         self._transactions._drop_server(self)
 
     def _send(self, data: bytes, *, final: bool) -> None:
-        self._last = data
+        self.last = data
         self._ctx.send(data, self.destination)
         if final:
             self._request = self.on_cancel = None
@@ -119,7 +123,7 @@ class ServerInvite(ServerTransaction):
             return
         if code < 300:
             self.state = State.ACCEPTED
-            self._last = b""  # the core repeats a 2xx, and it alone (RFC 6026 §7.1)
+            self.last = b""  # the core repeats a 2xx, and it alone (RFC 6026 §7.1)
             self._transactions.linger(self, wait)  # Timer L
         else:
             self.state = State.COMPLETED
@@ -136,13 +140,14 @@ class ServerInvite(ServerTransaction):
         """Take the ACK to a 3xx-6xx."""
         if self.state is State.COMPLETED:
             self._stop()
-            self._last = b""
+            self.last = b""
             self.state = State.CONFIRMED  # absorbs copies of the ACK until Timer I
             self._absorb(self._ctx.config.t4)
+            self._tell_over()
 
     def _on_timer_g(self) -> None:
         self._ctx.count("sip_retransmitted")
-        self._ctx.send(self._last, self.destination)
+        self._ctx.send(self.last, self.destination)
         self._interval = min(2 * self._interval, self._ctx.config.t2)
         self._timer_g = self._ctx.after(self._interval, self._on_timer_g)
 
@@ -150,6 +155,12 @@ class ServerInvite(ServerTransaction):
         self._ctx.count("sip_ack_missing")
         self._stop()
         self.terminate()
+        self._tell_over()
+
+    def _tell_over(self) -> None:
+        on_over, self.on_over = self.on_over, None
+        if on_over is not None:
+            on_over()
 
     def _stop(self) -> None:
         for timer in (self._timer_g, self._timer_h):

@@ -23,7 +23,7 @@ class UnackedAnswer:
     ) -> None:
         self.cseq = cseq
         self._ctx = ctx
-        self._data = data
+        self.data = data
         self._destination = destination
         self._on_timeout = on_timeout
         self._interval = ctx.config.t1
@@ -37,7 +37,7 @@ class UnackedAnswer:
 
     def _on_repeat(self) -> None:
         self._ctx.count("sip_retransmitted")
-        self._ctx.send(self._data, self._destination)
+        self._ctx.send(self.data, self._destination)
         self._interval = min(2 * self._interval, self._ctx.config.t2)
         self._repeat = self._ctx.after(self._interval, self._on_repeat)
 

@@ -9,8 +9,9 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+from journaled import JournaledEngine
+
 from sipherd.worker.sip import sdp
-from sipherd.worker.sip.engine import Engine
 from sipherd.worker.sip.message import Message, parse
 from sipherd.worker.stack import Hop, Media, MediaPlan, Output, Send, StackConfig
 
@@ -28,10 +29,10 @@ def tokens(prefix: str) -> Callable[[], str]:
     return lambda: f"{prefix}{next(numbers)}"
 
 
-def engine(name: str = "a", address: Hop = ALICE, **config: object) -> Engine:
-    """An engine with predictable tokens."""
+def engine(name: str = "a", address: Hop = ALICE, **config: object) -> JournaledEngine:
+    """An engine with predictable tokens, whose journal is checked."""
     settings = {"user": name, "host": address[0], "port": address[1]} | config
-    return Engine(StackConfig(**settings), tokens(name), lambda: 0.5)
+    return JournaledEngine(StackConfig(**settings), tokens(name), lambda: 0.5)
 
 
 def sends(outputs: list[Output]) -> list[Message]:
@@ -185,6 +186,7 @@ class Hand:
             and not user_agent.calls._dialogs
             and not user_agent.transactions._origins
             and user_agent.ctx.timers.allocated == 0
+            and not user_agent.journal
         )
 
 

@@ -58,14 +58,14 @@ def test_two_engines_of_one_configuration_share_no_identifier():
 
 
 def test_a_call_over_ipv6():
-    engine = Engine(StackConfig(user="a", host="2001:db8::1", port=5060))
-    target = engine.read_target("sip:b@[2001:db8::2]")
+    alice = engine("a", Hop("2001:db8::1", 5060))
+    target = alice.read_target("sip:b@[2001:db8::2]")
     assert target.hop == ("2001:db8::2", 5060, "udp", 0)
-    (invite,) = sends(engine.call("c", target, MEDIA, 0.0))
+    (invite,) = sends(alice.call("c", target, MEDIA, 0.0))
     assert invite.via.sent_by == "[2001:db8::1]:5060"
     assert invite.contact.uri == "sip:a@[2001:db8::1]:5060"
     contact = ("Contact: <sip:b@[2001:db8::2]:5070>",)
-    outputs = engine.receive(
+    outputs = alice.receive(
         reply(invite, 200, extra=contact, body=OFFER), Hop("2001:db8::2", 5060), 0.0
     )
     assert outputs[0].destination.address == ("2001:db8::2", 5070)
@@ -415,6 +415,7 @@ def test_memory_is_empty_after_2000_calls():
         assert not one.calls._dialogs
         assert not one.transactions._origins
         assert one.ctx.timers.allocated == 0
+        assert not one.journal
         assert one.counters["engine_error"] == 0
 
 
