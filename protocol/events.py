@@ -19,6 +19,8 @@ __all__ = [
     "AnyBody",
     "AudioOneWay",
     "Body",
+    "BoxOverloaded",
+    "BoxRecovered",
     "CallEnded",
     "CallEvent",
     "CallPlaced",
@@ -32,6 +34,7 @@ __all__ = [
     "Event",
     "Fault",
     "FaultInjected",
+    "HangLevel",
     "Held",
     "HerdDraining",
     "HerdReady",
@@ -42,8 +45,10 @@ __all__ = [
     "MediaStats",
     "NurseryDied",
     "Overflow",
+    "OverloadSign",
     "PhoneAdded",
     "PhoneDied",
+    "PhoneLate",
     "PhoneMoved",
     "PhoneRemoved",
     "PlayEnded",
@@ -100,6 +105,14 @@ CancelOutcome: TypeAlias = Literal[
 
 
 DtmfMethod: TypeAlias = Literal["rfc4733", "info"]
+
+HangLevel: TypeAlias = Literal["fine", "late", "suspect", "hung"]
+"""How long the progress of a phone has been overdue (``hang`` of its spec)."""
+
+OverloadSign: TypeAlias = Literal[
+    "supervisor_late",  # it did not get to its own timer in time
+    "phones_late",  # many, all at once
+]
 
 Fault: TypeAlias = Literal[
     "kill",  # SIGKILL: the next process ends what calls this one had
@@ -224,6 +237,36 @@ class PhoneDied(Body, frozen=True, kw_only=True, tag="phone_died"):
     calls: tuple[str, ...]
     """The calls that were up or being set up, now ended with cause ``phone_crashed``."""
     next_action: str
+
+
+class PhoneLate(Body, frozen=True, kw_only=True, tag="phone_late"):
+    """A phone makes no progress, or does so again: its level is another one.
+
+    A phone that is ``hung`` is ended: its death is told by PhoneDied.
+    """
+
+    level: HangLevel
+    previous: HangLevel
+    seconds: float
+    """For how long its progress has been overdue."""
+    stopped: bool = False
+    """By SIGSTOP or a debugger: it does not hang, it is kept from running."""
+
+
+class BoxOverloaded(Body, frozen=True, kw_only=True, tag="box_overloaded"):
+    """This machine has no time for its phones: none is taken for hung until BoxRecovered."""
+
+    sign: OverloadSign
+    phones_late: int
+    supervisor_late: float
+    """Seconds."""
+
+
+class BoxRecovered(Body, frozen=True, kw_only=True, tag="box_recovered"):
+    """Supervisor and phones are in time again; a phone has all of its ``hang`` times from now."""
+
+    seconds: float
+    """Since BoxOverloaded."""
 
 
 class FaultInjected(Body, frozen=True, kw_only=True, tag="fault"):
@@ -497,6 +540,9 @@ AnyBody: TypeAlias = (
     | PhoneRemoved
     | PhoneMoved
     | PhoneDied
+    | PhoneLate
+    | BoxOverloaded
+    | BoxRecovered
     | FaultInjected
     | Overflow
     | WorkerEvent

@@ -44,6 +44,8 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):
     token: str
     endpoint: str
     """ZeroMQ endpoint the worker says hello to."""
+    pulse: int = 0
+    """Its slot for signs of life (``protocol.pulse``)."""
 
 
 class Forked(msgspec.Struct, frozen=True, kw_only=True, tag="forked"):

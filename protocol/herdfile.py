@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 import yaml
 
-from . import restart_spec, spec
+from . import hang_spec, restart_spec, spec
 from ._template import expand
 from .errors import HerdFileError
+from .hang_spec import HangSpec
 from .restart_spec import Backoff, RestartSpec
 from .spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec, PortRange, RegisterSpec
 
@@ -303,6 +304,8 @@ class _Reader:
                 "trace": self._bool,
                 "restart": self._restart,
                 "on_parked": self._one_of("close", "hold"),
+                "hang": self._hang,
+                "start_timeout": self._checked(self._seconds, spec.check_start_timeout),
             },
             required=("name",),
         )
@@ -406,6 +409,24 @@ class _Reader:
             return None
         try:
             return OnIncoming(**found)
+        except ValueError as error:
+            raise _Wrong(str(error)) from None
+
+    def _hang(self, place: _Place) -> HangSpec | None:
+        span = self._checked(self._seconds, hang_spec.check_span)
+        known = len(self._problems)
+        found = self._mapping(
+            place,
+            {
+                "late": span,
+                "suspect": span,
+                "hung": self._checked(self._seconds, hang_spec.check_hung),
+            },
+        )
+        if len(self._problems) > known:
+            return None
+        try:
+            return HangSpec(**found)
         except ValueError as error:
             raise _Wrong(str(error)) from None
 

@@ -17,6 +17,7 @@ from .events import (
     EndCause,
     Event,
     Fault,
+    HangLevel,
     MediaStats,
     WorkerEvent,
 )
@@ -569,6 +570,11 @@ class PhoneInfo(Message, frozen=True, kw_only=True):
     calls: tuple[str, ...] = ()
     waiting: int = 0
     """Calls that wait for a client."""
+    progress: HangLevel = "fine"
+    overdue: float = 0.0
+    """Seconds since its progress was due."""
+    stopped: bool = False
+    """It makes no progress because of SIGSTOP or a debugger."""
     registration: RegistrationState = ""
     """Empty for a phone that does not register, or does not run."""
     registration_expires: float | None = None
@@ -608,6 +614,8 @@ class HerdInfo(Message, frozen=True, kw_only=True):
     """``tcp://HOST:PORT`` where they connect; empty if nobody listens."""
     clock: float = 0.0
     """The monotonic clock there, by which all moments in messages are told."""
+    box_overloaded: bool = False
+    """No phone is taken for hung: this machine has no time for them."""
     counters: dict[str, float]
     """``ports_allocated``, ``port_allocation_failures``, ``port_allocation_mean_ms``,
     ``phones_started``, ``phone_restarts``, ``phone_deaths``, ``client_garbage``,

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from .events import DtmfMethod
+from .hang_spec import HangSpec
 from .restart_spec import RestartSpec
 
 __all__ = [
@@ -235,6 +236,11 @@ def check_ring_timeout(seconds: float) -> None:
         raise ValueError("expected more than 0 seconds")
 
 
+def check_start_timeout(seconds: float) -> None:
+    if not 0.1 <= seconds <= 3600:
+        raise ValueError("expected 0.1s to 1h")
+
+
 def check_session_expires(seconds: float) -> None:
     # RFC 4028 5: no less than 90 seconds.
     if not 90 <= seconds <= 86400 or seconds != int(seconds):
@@ -352,6 +358,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         trace: an event for every SIP message.
         restart: what becomes of it when its process dies.
         on_parked: when it is not restarted, `close` its SIP sockets, or `hold` them open.
+        hang: for how long its progress may be overdue.
+        start_timeout: seconds for its process to serve, from the moment it is asked for.
     """
 
     name: str
@@ -375,6 +383,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     trace: bool = False
     restart: RestartSpec = RestartSpec()
     on_parked: Literal["close", "hold"] = "close"
+    hang: HangSpec = HangSpec()
+    start_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         _check("name", check_name, self.name)
@@ -412,6 +422,7 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _check("queue", check_not_negative, self.queue)
         if self.on_parked not in ("close", "hold"):
             raise ValueError(f"on_parked {self.on_parked!r}: expected close or hold")
+        _check("start_timeout", check_start_timeout, self.start_timeout)
 
     def at(self, address: str) -> PhoneSpec:
         """The same phone on this address."""

@@ -162,6 +162,7 @@ def _phone_or_call(session: Session, what: str) -> dict[str, Any]:
 _DURATIONS = (
     *("uptime", "ring_timeout", "answer_after", "hang_up_after", "expires", "session_expires"),
     *("registration_expires", "registration_retry"),
+    *("late", "suspect", "hung", "overdue", "start_timeout"),
 )
 _MOMENTS = ("started", "answered", "ended")
 

@@ -20,6 +20,8 @@ from .protocol.events import (
     Answered,
     AnyBody,
     AudioOneWay,
+    BoxOverloaded,
+    BoxRecovered,
     CallEnded,
     CallPlaced,
     CancelOutcome,
@@ -41,6 +43,7 @@ from .protocol.events import (
     Overflow,
     PhoneAdded,
     PhoneDied,
+    PhoneLate,
     PhoneMoved,
     PhoneRemoved,
     PlayEnded,
@@ -133,7 +136,16 @@ def severity(body: AnyBody) -> Severity:
             return "warning"
         case RegistrationFailed() | TransferFailed() | AudioOneWay() | RecordEnded(why="failed"):
             return "warning"
-        case PhoneDied() | NurseryDied() | CallEnded(cause="phone_crashed" | "protocol_error"):
+        case PhoneLate(level="fine") | BoxRecovered():
+            return "good"
+        case PhoneLate(level="late" | "suspect") | BoxOverloaded():
+            return "warning"
+        case (
+            PhoneLate()
+            | PhoneDied()
+            | NurseryDied()
+            | CallEnded(cause="phone_crashed" | "protocol_error")
+        ):
             return "bad"
     return "normal"
 
@@ -177,6 +189,17 @@ def describe(event: Event) -> str:
             return f"died: {died.cause}, {died.state.value} after {after}{calls}{next_action}"
         case FaultInjected(fault=fault, code=code):
             return f"fault: {fault.replace('_', ' ')}{'' if code is None else f' {code}'}"
+        case PhoneLate() as late:
+            return _late(late)
+        case BoxOverloaded(sign=sign, phones_late=count, supervisor_late=seconds):
+            why = (
+                f"the supervisor was {duration(seconds)} late"
+                if sign == "supervisor_late"
+                else f"{_count(count, 'phone')} late at the same time"
+            )
+            return f"this machine is overloaded: {why}; no phone is taken for hung"
+        case BoxRecovered(seconds=seconds):
+            return f"this machine is no longer overloaded, after {duration(seconds)}"
         case Registered(registrar=registrar, expires=expires, refresh=refresh):
             again = " again" if refresh else ""
             return f"registered{again} at {registrar} for {duration(expires)}"
@@ -186,6 +209,16 @@ def describe(event: Event) -> str:
             unsure = "" if confirmed else ", which did not answer"
             return f"unregistered at {registrar}{unsure}"
     return _describe_call(event.body)
+
+
+def _late(late: PhoneLate) -> str:
+    if late.level == "fine":
+        return "makes progress again"
+    return f"{late.level}: {_overdue(late.stopped, late.seconds)}"
+
+
+def _overdue(stopped: bool, seconds: float) -> str:
+    return f"{'stopped' if stopped else 'no progress'} for {duration(seconds)}"
 
 
 def _registration_failed(failed: RegistrationFailed) -> str:
@@ -304,7 +337,12 @@ def phone_line(phone: PhoneInfo) -> str:
 
 
 def why(phone: PhoneInfo) -> str:
-    """Why a phone does not serve, and when it is started again: `SIGSEGV, again in 400 ms`."""
+    """Why a phone does not serve, and when it is started again: `SIGSEGV, again in 400 ms`.
+
+    For one that should, and makes no progress: `late: no progress for 3.2 s`.
+    """
+    if phone.progress != "fine":
+        return f"{phone.progress}: {_overdue(phone.stopped, phone.overdue)}"
     if phone.retry_in is None:
         return phone.why
     return f"{phone.why}, again in {duration(phone.retry_in)}"

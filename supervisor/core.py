@@ -89,10 +89,12 @@ from .effects import (
     ProcessGone,
     ReloadRequested,
     Signal,
+    Signs,
     StopRequested,
 )
 from .events import EventStream
 from .faults import Faults
+from .hang_watch import HangWatch
 from .life import Life
 from .operations import Creation, Operations, Starting, Stopping
 from .phones import Phone, PhoneTable
@@ -204,6 +206,13 @@ class Core:
             settled=self._settled,
             lost=self._lost,
         )
+        self._hang_watch = HangWatch(
+            table=self.table,
+            life=self._life,
+            timers=self._timers,
+            events=events,
+            effects=self._effects,
+        )
         self._operations = Operations(self._life)
         self._requests = Requests(self._timers, self._effects)
         self._board = Switchboard(
@@ -244,6 +253,8 @@ class Core:
                 self._client_gone(client)
             case Forked() | ForkRefused() | ProcessGone() | DeathCause():
                 self._about_process(input)
+            case Signs():
+                self._hang_watch.check(input)
             case NurseryGone(pid, cause):
                 self.events.emit(NurseryDied(pid=pid, cause=cause), now)
                 self._life.nursery_gone()
@@ -299,6 +310,7 @@ class Core:
 
     def _settled(self, phone: Phone) -> None:
         self._draining.settled(phone)
+        self._hang_watch.settled(phone)
         self._operations.settled(phone)
         self._check_ready()
         if phone.is_given_up:
@@ -659,5 +671,6 @@ class Core:
             remote_clients=tuple(sorted(key for key in clients if key)),
             listen=self.listen,
             clock=self._now,
+            box_overloaded=self._hang_watch.is_box_overloaded,
             counters=counters,
         )

@@ -38,12 +38,15 @@ __all__ = [
     "HerdFileRead",
     "Input",
     "Log",
+    "LookAtPhones",
     "NurseryGone",
     "Phase",
     "ProcessGone",
     "ReadHerdFile",
     "ReloadRequested",
+    "Sign",
     "Signal",
+    "Signs",
     "StartProcess",
     "StopRequested",
     "ToClient",
@@ -114,6 +117,25 @@ class DeathCause:
 
 
 @dataclass(frozen=True, slots=True)
+class Sign:
+    """When the next sign of life of a process is due, or was."""
+
+    phone: str
+    incarnation: int
+    due: float
+    """On the monotonic clock; 0.0 if it never gave any."""
+    run_state: str = ""
+    """As in /proc/PID/stat; only if it is overdue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """Those of all processes, as LookAtPhones asked."""
+
+    signs: tuple[Sign, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NurseryGone:
     """The nursery died; fork requests it had not answered are lost with it."""
 
@@ -164,6 +186,7 @@ Input: TypeAlias = (
     | ForkRefused
     | ProcessGone
     | DeathCause
+    | Signs
     | NurseryGone
     | StopRequested
     | DrainRequested
@@ -210,6 +233,14 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtPhones:
+    """Tell their Signs, and at once."""
+
+    overdue: float
+    """Look up the run state of those that are late by so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToWorker:
     route: bytes
     message: Envelope[SupervisorToWorker]
@@ -245,5 +276,14 @@ class Finish:
 Phase: TypeAlias = Literal["starting", "ready", "reloading", "stopping"]
 """Where a herd is, as a service manager wants to know it."""
 Effect: TypeAlias = (
-    StartProcess | DropStale | Forget | Signal | ToWorker | ToClient | ReadHerdFile | Log | Finish
+    StartProcess
+    | DropStale
+    | Forget
+    | Signal
+    | LookAtPhones
+    | ToWorker
+    | ToClient
+    | ReadHerdFile
+    | Log
+    | Finish
 )

@@ -16,7 +16,7 @@ from .requests import Request, Requests
 
 __all__ = ["Faults"]
 
-_WHY = "sipherd fault"
+_WHY = "SIGKILL by sipherd fault"
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 

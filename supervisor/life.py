@@ -30,6 +30,7 @@ from ..protocol.states import PHONE_MOVES, PhoneState, check_move
 from .admission import Admission, Admissions
 from .effects import DeathCause, DropStale, Effect, Forget, Log, Signal, StartProcess, ToWorker
 from .events import EventStream
+from .hangs import Progress
 from .phones import Departure, Phone, PhoneTable
 from .ports import PortError
 from .registrations import Registration
@@ -41,7 +42,6 @@ __all__ = ["Life"]
 START_WINDOW = 32
 """Processes being started at once: enough to keep two cores busy, few enough that the last
 of a thousand is not started long before its turn comes."""
-START_DEADLINE = 10.0
 CAUSE_WAIT = 1.0
 TERM_AFTER = 5.0
 KILL_AFTER = 8.0
@@ -65,13 +65,13 @@ def describe(
     exit_code: int | None, number: int | None, sent: Mapping[int, str] = _NOTHING_SENT
 ) -> str:
     """The cause of a death in words; ``sent`` are the signals from here, and why."""
+    if number is not None and number in sent:
+        return sent[number]
     if number is not None:
         try:
             name = signal.Signals(number).name
         except ValueError:
             name = f"signal {number}"
-        if number in sent:
-            return f"{name} by sipherd: {sent[number]}"
         return f"{name} (perhaps out of memory)" if number == signal.SIGKILL else name
     if exit_code is not None:
         meaning = DO_NOT_RETRY.get(exit_code)
@@ -175,9 +175,10 @@ class Life:
         phone.counters = {}
         phone.registration = Registration()
         phone.refuses_calls = False
+        phone.progress = Progress()
         phone.forked_at = self.now
         phone.start_timer = self.timers.at(
-            self.now + START_DEADLINE, lambda: self._start_overdue(phone)
+            self.now + phone.spec.start_timeout, lambda: self._start_overdue(phone)
         )
         self.effects.append(StartProcess(phone.name, phone.incarnation, phone.token, phone.sockets))
 
@@ -286,7 +287,7 @@ class Life:
 
     def _start_overdue(self, phone: Phone) -> None:
         phone.start_timer = None
-        why = f"not ready within {START_DEADLINE:.0f} s"
+        why = f"not ready within {phone.spec.start_timeout:g} s"
         if phone.pid:
             self.kill(phone, signal.SIGKILL, why)
         elif phone.is_cleaning_up:

@@ -46,14 +46,18 @@ def open_output_pipe() -> tuple[int, int]:
 class NurseryLink:
     """One nursery at a time.
 
-    ``lock_fd`` and ``lifeline_fd`` (the read end) are inherited by the nursery and its phones.
+    ``lock_fd`` and ``lifeline_fd`` (the read end) are inherited by the nursery and its phones,
+    ``pulses_fd`` by the nursery alone, which maps it.
     Raises NurseryUnfit.
     """
 
-    def __init__(self, command: Sequence[str], *, lock_fd: int, lifeline_fd: int) -> None:
+    def __init__(
+        self, command: Sequence[str], *, lock_fd: int, lifeline_fd: int, pulses_fd: int
+    ) -> None:
         self._command = tuple(command)
         self._lock_fd = lock_fd
         self._lifeline_fd = lifeline_fd
+        self._pulses_fd = pulses_fd
         self._deaths: deque[float] = deque()
         self.last_line = ""
         """The last line of its raw output, kept by the owner: perhaps it says why it died."""
@@ -76,6 +80,7 @@ class NurseryLink:
                 "--control-fd": theirs.fileno(),
                 "--lifeline-fd": self._lifeline_fd,
                 "--lock-fd": self._lock_fd,
+                "--pulses-fd": self._pulses_fd,
                 "--supervisor-fd": self._supervisor_fd,
             }
             try:

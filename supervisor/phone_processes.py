@@ -26,6 +26,7 @@ from .log import Lines, Log
 from .nursery_link import NurseryLink, NurseryUnfit, open_output_pipe
 from .poller import Poller, Turn
 from .processes import Key, Process, Processes, children
+from .pulses import Pulses, run_state
 
 __all__ = ["PhoneProcesses"]
 
@@ -78,12 +79,17 @@ class PhoneProcesses:
         self.deadline: float | None = None
         """When ``tick`` is wanted: a nursery that closed its socket or owes answers dies then."""
         self._why_killed = ""
+        self._pulses = Pulses()
         self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
         try:
             self._nursery: NurseryLink | None = NurseryLink(
-                command, lock_fd=lock_fd, lifeline_fd=self._lifeline
+                command,
+                lock_fd=lock_fd,
+                lifeline_fd=self._lifeline,
+                pulses_fd=self._pulses.fd,
             )
         except BaseException:
+            self._pulses.close()
             os.close(self._lifeline)
             os.close(self._lifeline_write)
             raise
@@ -113,10 +119,12 @@ class PhoneProcesses:
             self._later(effects.ForkRefused(*key, self.fatal))
             return
         try:
+            pulse = self._pulses.lease(key)
             journal = self._journals.open(request.phone)
             output, output_write = open_output_pipe()
         except OSError as error:
-            self._later(effects.ForkRefused(*key, f"no descriptor: {error.strerror}"))
+            self._pulses.release(key)
+            self._later(effects.ForkRefused(*key, f"no descriptor: {error.strerror or error}"))
             return
         self._processes.expect(key)
         fork = Fork(
@@ -124,6 +132,7 @@ class PhoneProcesses:
             incarnation=request.incarnation,
             token=request.token,
             endpoint=self._endpoint,
+            pulse=pulse,
         )
         try:
             self._nursery.fork(fork, request.sockets, journal, output_write)
@@ -146,6 +155,19 @@ class PhoneProcesses:
     def signal(self, key: Key, number: int) -> None:
         """Send a signal, now or once the process is there; nothing if there is none."""
         self._processes.signal(key, number)
+
+    def signs(self, overdue: float) -> effects.Signs:
+        """When each process's next sign of life is due.
+
+        Of those that are ``overdue`` by so many seconds also whether they run at all.
+        """
+        now = time.monotonic()
+        found: list[effects.Sign] = []
+        for process in self._processes:
+            due = self._pulses.due(process.key)
+            state = run_state(process.pid) if now - due >= overdue else ""
+            found.append(effects.Sign(*process.key, due, state))
+        return effects.Signs(tuple(found))
 
     def is_early(self, route: bytes, message: Envelope[WorkerMessage]) -> bool:
         """Keep a worker's messages until the nursery has told of its process.
@@ -208,6 +230,7 @@ class PhoneProcesses:
                     self._forked(key, pid, fd)
                 case ForkFailed(error=why):
                     self._processes.failed(key)
+                    self._pulses.release(key)
                     self._early.pop(key, None)
                     self._feed(effects.ForkRefused(*key, why))
                 case Died(exit_code=code, signal=number):
@@ -248,6 +271,7 @@ class PhoneProcesses:
         never = self._processes.give_up_expected()
         self._early.clear()
         self._adopt()
+        self._pulses.release_all_but({process.key for process in self._processes})
         try:
             nursery.restart(cause, time.monotonic())
         except NurseryUnfit as error:
@@ -334,6 +358,7 @@ class PhoneProcesses:
 
     def _buried(self, process: Process, cause: effects.DeathCause) -> None:
         self._processes.remove(process)
+        self._pulses.release(process.key)
         self._feed(cause)
 
     # -- the end ---------------------------------------------------------------------------------
@@ -362,6 +387,7 @@ class PhoneProcesses:
         os.close(self._lifeline)
         if orderly:
             os.close(self._lifeline_write)
+        self._pulses.close()
         return is_alone
 
 

@@ -13,6 +13,7 @@ from ..protocol.messages import PhoneInfo, StopHow
 from ..protocol.spec import PhoneSpec, bracketed, is_wildcard, split_advertise
 from ..protocol.states import CallState, PhoneState
 from .calls import CallRecord
+from .hangs import Progress
 from .registrations import Registration
 from .restarts import Restarts
 from .timers import Timer
@@ -103,6 +104,8 @@ class Phone:
     """RTP ports of calls that crashed, and until when their peers may send on."""
     registration: Registration = field(default_factory=Registration)
     """That of the running process."""
+    progress: Progress = field(default_factory=Progress)
+    """Likewise."""
     start_timer: Timer | None = None
     # Until the next start of a phone in BACKOFF, or the next look after one that is parked.
     retry_timer: Timer | None = None
@@ -142,6 +145,7 @@ class Phone:
 
     def info(self, now: float, waiting: int) -> PhoneInfo:
         """The phone as clients see it."""
+        progress = self.progress if self.state is PhoneState.READY else Progress()
         return PhoneInfo(
             name=self.name,
             number=self.spec.number,
@@ -158,6 +162,9 @@ class Phone:
             why=self.why,
             calls=tuple(call.id for call in self.calls.values()),
             waiting=waiting,
+            progress=progress.level,
+            overdue=progress.overdue,
+            stopped=progress.is_stopped,
             registration=self.registration.state,
             registration_expires=self.registration.expires_in(now),
             registration_why=self.registration.why,

@@ -304,6 +304,8 @@ class _Service:
                     self._phones.signal((phone, incarnation), number)
                 case effects.ReadHerdFile():
                     self._herd_file.start()
+                case effects.LookAtPhones(overdue):
+                    self._inbox.append(self._phones.signs(overdue))
                 case effects.Log(level, event, fields):
                     self._log.write(level, event, fields)
                 case Finish():

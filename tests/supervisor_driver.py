@@ -38,8 +38,11 @@ from sipherd.supervisor.effects import (
     Forked,
     FromClient,
     FromWorker,
+    LookAtPhones,
     ProcessGone,
+    Sign,
     Signal,
+    Signs,
     StartProcess,
     ToClient,
     ToWorker,
@@ -129,6 +132,8 @@ class Driver:
         )
         self.effects: list[Effect] = []
         self.pids = itertools.count(5000)
+        self.silent: dict[str, tuple[float, str]] = {}
+        """Phones that give no sign of life: since when it is due, and their run state."""
         self._ids = itertools.count(1)
         self._seq: dict[bytes, int] = {}
 
@@ -143,9 +148,29 @@ class Driver:
         effects: list[Effect] = []
         while (deadline := self.core.next_deadline()) is not None and deadline <= until:
             self.now = max(self.now, deadline)
-            effects += self._note(self.core.tick(self.now))
+            effects += self._tick()
         self.now = until
         return effects
+
+    def oversleep(self, seconds: float) -> None:
+        """Let time pass and miss every deadline on the way."""
+        self.now += seconds
+        self._tick()
+
+    def _tick(self) -> list[Effect]:
+        effects = self._note(self.core.tick(self.now))
+        for look in self.wanted(LookAtPhones):
+            effects += self.step(self._signs(look))
+        return effects
+
+    def _signs(self, look: LookAtPhones) -> Signs:
+        """Everybody is in time but those in `silent`."""
+        signs = []
+        for phone in self.core.table:
+            since, state = self.silent.get(phone.name, (self.now + 1, ""))
+            state = state if self.now - since >= look.overdue else ""
+            signs.append(Sign(phone.name, phone.incarnation, since, state))
+        return Signs(tuple(signs))
 
     def _note(self, effects: list[Effect]) -> list[Effect]:
         self.events += self.core.events.new

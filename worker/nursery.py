@@ -1,9 +1,11 @@
 """The nursery: a small process that has imported the worker's code and forks phones from it.
 
-    python -P -m sipherd.worker.nursery --control-fd C --lifeline-fd L --lock-fd K --supervisor-fd P
+    python -P -m sipherd.worker.nursery \\
+        --control-fd C --lifeline-fd L --lock-fd K --pulses-fd M --supervisor-fd P
 
 C is a SOCK_SEQPACKET socket to the supervisor (`sipherd.protocol.fork`), L the read end of a pipe
-whose only write end is the supervisor's, K the herd's lock, P a pidfd of the supervisor.
+whose only write end is the supervisor's, K the herd's lock, M the memory for signs of life
+(`sipherd.protocol.pulse`), P a pidfd of the supervisor.
 
 It is single-threaded and has no ZeroMQ context, so a fork of it is clean.  It knows of a death
 from the child's pidfd, tells the cause, and only then reaps.  At the end of the lifeline it gives
@@ -17,6 +19,7 @@ import argparse
 import array
 import contextlib
 import gc
+import mmap
 import os
 import resource
 import select
@@ -44,6 +47,7 @@ from ..protocol.fork import (
     decode_fork,
     pack,
 )
+from ..protocol.pulse import SharedPulse
 from . import process
 
 __all__ = ["Nursery", "main"]
@@ -70,10 +74,13 @@ class _Child:
 class Nursery:
     """Forks phones, reports and reaps them."""
 
-    def __init__(self, control: socket.socket, lifeline_fd: int, lock_fd: int) -> None:
+    def __init__(
+        self, control: socket.socket, lifeline_fd: int, lock_fd: int, pulses: mmap.mmap
+    ) -> None:
         self._control = control
         self._lifeline_fd = lifeline_fd
         self._lock_fd = lock_fd
+        self._pulses = pulses
         self._children: dict[int, _Child] = {}
         """By pidfd."""
         self._own = _open_descriptors()
@@ -178,6 +185,7 @@ class Nursery:
                 "output_fd": output_fd,
                 "lifeline_fd": self._lifeline_fd,
                 "lock_fd": self._lock_fd,
+                "pulse": SharedPulse(self._pulses, request.pulse),
             },
         )
         started.start()
@@ -282,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     code = 1
     try:
         parser = argparse.ArgumentParser(prog="sipherd.worker.nursery")
-        for name in ("control", "lifeline", "lock", "supervisor"):
+        for name in ("control", "lifeline", "lock", "pulses", "supervisor"):
             parser.add_argument(f"--{name}-fd", type=int, required=True)
         options = parser.parse_args(arguments)
         with contextlib.suppress(PermissionError):  # started as a leader already
@@ -294,8 +302,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         for name in _ENVIRONMENT:
             os.environ.pop(name, None)
         _raise_limit()
+        # Phones inherit the mapping, and need no descriptor for it.
+        pulses = mmap.mmap(options.pulses_fd, 0)
+        os.close(options.pulses_fd)
         nursery = Nursery(
-            socket.socket(fileno=options.control_fd), options.lifeline_fd, options.lock_fd
+            socket.socket(fileno=options.control_fd),
+            options.lifeline_fd,
+            options.lock_fd,
+            pulses,
         )
         gc.collect()
         gc.freeze()  # a collection in a phone must not touch, and so copy, what all share

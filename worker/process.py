@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from ..protocol.fork import Fork, SipSockets
+from ..protocol.pulse import Pulse
 from .loop import Worker
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def run(
     output_fd: int,
     lifeline_fd: int,
     lock_fd: int,
+    pulse: Pulse,
 ) -> NoReturn:
     """Be the process of a phone, from the fork to the exit."""
     code = 1
@@ -73,7 +75,10 @@ def run(
         set_name(fork.phone)
         _take_output(output_fd)
         close_all_but((*sockets, journal_fd, lifeline_fd, lock_fd))
-        faulthandler.enable(2)
+        # Where the supervisor ends a phone that hangs (SIGABRT), its log gets every thread's stack,
+        # and the disk no core.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.enable(2, all_threads=True)
         _collect_soon()
         worker = Worker(
             endpoint=fork.endpoint,
@@ -83,6 +88,7 @@ def run(
             sockets=sockets,
             journal_fd=journal_fd,
             lifeline_fd=lifeline_fd,
+            pulse=pulse,
         )
         code = worker.run()
     except BaseException:  # also SystemExit: nothing of the nursery's exit is ours to run

@@ -165,6 +165,11 @@ class HerdProcess:
         assert stopped.returncode == 0, f"{said}\n{self.report()}"
         return self._process.wait(timeout)
 
+    def logged(self, **wanted: object) -> list[Event]:
+        """The lines of its log so far that have these values."""
+        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line[:1] == "{"]
+        return [line for line in lines if wanted.items() <= line.items()]
+
     def report(self) -> str:
         """What a person needs to understand a failure."""
         events = "\n".join(

@@ -149,7 +149,7 @@ def test_a_phone_that_never_says_ready_is_killed_and_fails_the_start() -> None:
     herd.die("alice", signal=signal.SIGKILL)
     finish = herd.finished()
     assert finish is not None
-    assert finish.message == "phone alice did not start: SIGKILL by sipherd: not ready within 10 s"
+    assert finish.message == "phone alice did not start: not ready within 10 s"
 
 
 def test_a_kernel_that_gives_no_process_fails_the_start() -> None:

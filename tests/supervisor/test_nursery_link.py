@@ -29,7 +29,7 @@ import argparse, array, os, signal, socket, sys, time
 from sipherd.protocol.fork import Died, Forked, ForkFailed, decode_fork, pack
 
 parser = argparse.ArgumentParser()
-for name in ("control", "lifeline", "lock", "supervisor"):
+for name in ("control", "lifeline", "lock", "pulses", "supervisor"):
     parser.add_argument(f"--{name}-fd", type=int, required=True)
 options = parser.parse_args()
 control = socket.socket(fileno=options.control_fd)
@@ -89,7 +89,10 @@ class Rig:
         self.output, self.output_write = open_output_pipe()
         self.journal = os.memfd_create("journal", os.MFD_CLOEXEC)
         self.link = NurseryLink(
-            (sys.executable, str(script)), lock_fd=self.lock_fd, lifeline_fd=self.lifeline
+            (sys.executable, str(script)),
+            lock_fd=self.lock_fd,
+            lifeline_fd=self.lifeline,
+            pulses_fd=self.lock_fd,
         )
         self.outputs = [self.link.output_fd]
 
@@ -250,7 +253,7 @@ def test_a_nursery_that_does_not_go_is_killed(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with pytest.raises(NurseryUnfit, match=r"/nowhere.*No such file"):
-        NurseryLink(("/nowhere",), lock_fd=0, lifeline_fd=0)
+        NurseryLink(("/nowhere",), lock_fd=0, lifeline_fd=0, pulses_fd=0)
     assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 

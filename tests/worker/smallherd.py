@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import mmap
 import os
 import select
 import signal
@@ -45,6 +46,7 @@ from sipherd.protocol.messages import (
     Welcome,
     WorkerMessage,
 )
+from sipherd.protocol.pulse import PULSE_SIZE
 from sipherd.protocol.spec import PhoneSpec
 from sipherd.supervisor.sockets import bind
 
@@ -208,8 +210,12 @@ class SmallHerd:
             stack.callback(os.close, lifeline)
             me = os.pidfd_open(os.getpid())
             stack.callback(os.close, me)
+            pulses = os.memfd_create("pulses")
+            stack.callback(os.close, pulses)
+            os.ftruncate(pulses, PULSE_SIZE)
+            self.pulses = mmap.mmap(pulses, 0)
             fds = {"control": theirs.fileno(), "lifeline": lifeline, "lock": lock.fileno()}
-            fds["supervisor"] = me
+            fds |= {"pulses": pulses, "supervisor": me}
             self.log_fd = os.dup(self._log.fileno())
             words = [word for name, fd in fds.items() for word in (f"--{name}-fd", str(fd))]
             self.nursery = subprocess.Popen(
@@ -239,6 +245,7 @@ class SmallHerd:
                 phone.close()
             for fd in (self.log_fd, *self.journals.values()):
                 os.close(fd)
+            self.pulses.close()
             self.router.close()
             self._context.term()
             Path(self.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
@@ -272,6 +279,7 @@ class SmallHerd:
             incarnation=phone.incarnation,
             token="secret",
             endpoint=endpoint or self.endpoint,
+            pulse=list(self.phones.values()).index(phone),
         )
         name = phone.spec.name
         if name not in self.journals:

@@ -460,8 +460,8 @@ def test_a_refusal_of_the_kernel_is_reported(runtime_dir: Path, name: str) -> No
         assert not children(herd.nursery.pid)
         bob = herd.fork("bob")
         assert children(herd.nursery.pid) == [bob.pid]
-        # Its standard streams, its four, and a pidfd.
-        assert herd.nursery_descriptors() == 3 + 4 + 1
+        # Its standard streams, its four, the memory for signs of life, and a pidfd.
+        assert herd.nursery_descriptors() == 3 + 4 + 1 + 1
 
 
 def children(pid: int) -> list[int]:
