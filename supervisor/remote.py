@@ -133,6 +133,7 @@ class RemoteDoor:
                 router.set(zmq.IPV6, int("[" in endpoint))
                 events = _ACCEPTED | _DISCONNECTED | sum(_BAD_HANDSHAKES)
                 self._monitor = router.get_monitor_socket(events)
+                on_error.callback(self._monitor.close, 0)
 
             endpoint = _numeric(listen)
             self._router = Router(
