@@ -29,7 +29,7 @@ from . import (
     render,
     view,
 )
-from .options import KEYS_DIR, common
+from .options import ENDPOINT, KEYS_DIR, common
 from .protocol.errors import (
     CallFailed,
     CallNotFound,
@@ -225,6 +225,7 @@ def demo(herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
 )
 @click.option(
     "--listen",
+    type=ENDPOINT,
     metavar="tcp://HOST:PORT",
     help="Serve clients of other machines there, those with keys; see sipherd keys.",
 )
@@ -253,12 +254,7 @@ def up(
       sipherd up herd.yaml --json >events.ndjson
       sipherd up herd.yaml --listen tcp://192.0.2.10:7060
     """
-    spec = _read(file, herd)
-    if listen is not None:
-        try:
-            spec = msgspec.structs.replace(spec, listen=listen)
-        except ValueError as error:
-            raise click.UsageError(f"--listen {listen!r}: {error}") from None
+    spec = _read(file, herd, listen)
     shown: view.View = view.AsProgress() if sys.stdout.isatty() else view.as_lines
     if quiet:
         shown = view.only_trouble
@@ -275,7 +271,7 @@ def up(
             view=shown,
             wait_registered=wait == "registered",
             keys_dir=keys_dir,
-            reread=lambda: _read(file, herd),
+            reread=lambda: _read(file, herd, listen),
         )
     )
 
@@ -299,10 +295,11 @@ def check(file: Path, herd: str | None, runtime_dir: Path | None, as_json: bool)
     return 0
 
 
-def _read(file: Path, herd: str | None) -> HerdSpec:
-    """The herd of a file, perhaps under another name."""
+def _read(file: Path, herd: str | None, listen: str | None = None) -> HerdSpec:
+    """The herd of a file, with what the command line puts in the place of the file's words."""
     spec = load_herd_file(file, os.environ)
-    return spec if herd is None else msgspec.structs.replace(spec, herd=herd)
+    given = {"herd": herd, "listen": listen}
+    return msgspec.structs.replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 
 for _command in (

@@ -18,6 +18,7 @@ from .ways import Remote, remote_from
 
 __all__ = [
     "DEFAULT_HERD",
+    "ENDPOINT",
     "HERD",
     "KEYS_DIR",
     "RUNTIME_DIR",
@@ -54,6 +55,19 @@ class _Seconds(_Type):
         if match is None:
             self.fail(f"{value!r}: expected seconds, or such as 200ms, 2m, 1h", param, ctx)
         return float(match[1]) * self._UNITS[match[2]]
+
+
+class _Endpoint(_Type):
+    """Where a herd listens for clients of other machines."""
+
+    name = "endpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            split_listen(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        return str(value)
 
 
 class Name(_Type):
@@ -139,6 +153,7 @@ class CallId(_Known):
         return [call.call for call in result.calls]
 
 
+ENDPOINT = _Endpoint()
 SECONDS = _Seconds()
 HERD = _HerdName()
 KEYS_DIR = click.option(
@@ -153,11 +168,6 @@ _CONNECT, _KEY = "sipherd.connect", "sipherd.key"
 
 
 def _endpoint(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value:
-        try:
-            split_listen(value)
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
     ctx.meta[_CONNECT] = value
 
 
@@ -176,6 +186,7 @@ _REMOTE = (
     ),
     click.option(
         "--connect",
+        type=ENDPOINT,
         metavar="tcp://HOST:PORT",
         envvar="SIPHERD_CONNECT",
         expose_value=False,

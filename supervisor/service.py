@@ -42,6 +42,7 @@ from .lock import HerdIsRunning, HerdLock, sweep_private
 from .log import Log, LogWriter
 from .notify import Notifier
 from .nursery_link import DEFAULT_NURSERY, NurseryUnfit
+from .pace import Sparse
 from .phone_processes import PhoneProcesses
 from .poller import Poller, Turn
 from .ports import PortPool, RtpPool
@@ -183,6 +184,8 @@ class _Service:
         self._reloads_on_hangup = options.reread is not None and not has_terminal()
         self._inbox: deque[Input] = deque()
         self._is_working = False
+        self._garbage = Sparse()
+        """Log lines about what workers should not have sent."""
         self._retry_at: float | None = None
         """When a client that read too slowly is tried again."""
         self._finish: Finish | None = None
@@ -326,7 +329,9 @@ class _Service:
                 message = from_worker.decode(frame.bytes)
             except ProtocolError as error:
                 self._core.counts["worker_garbage"] += 1
-                self._log.write("warning", "worker_garbage", error=str(error))
+                more = self._garbage.line(time.monotonic())
+                if more is not None:
+                    self._log.write("warning", "worker_garbage", error=str(error), **more)
                 continue
             body = message.body
             if isinstance(body, LogLine):
