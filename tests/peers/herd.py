@@ -43,7 +43,8 @@ class HerdProcess:
 
     `phones` are entries of a herd file. `command` replaces ``python -m sipherd up``; it gets the
     herd file and must print events as that does. `keys` are more of the herd file's, `options`
-    more for the command; `log` takes what it writes to stderr.
+    more for the command; `log` takes what it writes to stderr. Every phone is ready when this
+    returns, unless `wait` is false.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class HerdProcess:
         keys: Mapping[str, Any] | None = None,
         options: Sequence[str] = (),
         log: IO[bytes] | None = None,
+        wait: bool = True,
     ) -> None:
         self.name = name or f"peers-{os.getpid()}-{next(_names)}"
         self.address = address or loopback_address()
@@ -85,7 +87,7 @@ class HerdProcess:
                 env=os.environ | _ENVIRON,
             )
         try:
-            for phone in phones:
+            for phone in phones if wait else ():
                 self.wait_event(phone=phone["name"], kind="phone_state", state="ready", timeout=15)
         except BaseException:
             self.close()
@@ -97,6 +99,10 @@ class HerdProcess:
 
     def is_running(self) -> bool:
         return self._process.poll() is None
+
+    def wait(self, timeout: float = 20.0) -> int:
+        """The exit code of a supervisor that is about to end."""
+        return self._process.wait(timeout)
 
     def events(self, **wanted: object) -> list[Event]:
         """The events so far that have these values."""
