@@ -239,7 +239,7 @@ def test_during_a_start(trial: Trial, rounds: int) -> None:
     trial.count = 20
     for number in range(rounds):
         herd = trial.start(wait=False)
-        nursery = wait_for(lambda herd=herd: nursery_of(herd.pid), "a nursery")
+        nursery = wait_for(lambda herd=herd: nursery_of(herd.pid), "a nursery", 30)
         if enough := number if rounds > 1 else trial.count // 2:
             herd.wait_events(enough, kind="phone_state", state="ready", timeout=30)
         trial.kill(herd, nursery)
