@@ -304,6 +304,7 @@ class _Reader:
                 "trace": self._bool,
                 "restart": self._restart,
                 "on_parked": self._one_of("close", "hold"),
+                "after_crash": self._one_of("clean_up", "leave"),
                 "hang": self._hang,
                 "start_timeout": self._checked(self._seconds, spec.check_start_timeout),
             },

@@ -358,6 +358,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         trace: an event for every SIP message.
         restart: what becomes of it when its process dies.
         on_parked: when it is not restarted, `close` its SIP sockets, or `hold` them open.
+        after_crash: what its next process does about the calls of one that crashed: `clean_up`
+            ends them at the far end, too, and `leave` leaves them there.
         hang: for how long its progress may be overdue.
         start_timeout: seconds for its process to serve, from the moment it is asked for.
     """
@@ -383,6 +385,7 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     trace: bool = False
     restart: RestartSpec = RestartSpec()
     on_parked: Literal["close", "hold"] = "close"
+    after_crash: Literal["clean_up", "leave"] = "clean_up"
     hang: HangSpec = HangSpec()
     start_timeout: float = 10.0
 
@@ -422,6 +425,8 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _check("queue", check_not_negative, self.queue)
         if self.on_parked not in ("close", "hold"):
             raise ValueError(f"on_parked {self.on_parked!r}: expected close or hold")
+        if self.after_crash not in ("clean_up", "leave"):
+            raise ValueError(f"after_crash {self.after_crash!r}: expected clean_up or leave")
         _check("start_timeout", check_start_timeout, self.start_timeout)
 
     def at(self, address: str) -> PhoneSpec:

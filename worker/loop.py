@@ -227,6 +227,10 @@ class Worker:
             clock=time.monotonic,
         )
         journal = self._journal = Journal(self._journal_fd)
+        if journal.damaged:
+            self._counts["journal_damaged"] += journal.damaged
+        if welcome.spec.after_crash == "leave":
+            journal.wipe()
         phone = Phone(
             welcome=welcome,
             stack=Engine(stack_config(welcome)),

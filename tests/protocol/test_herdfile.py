@@ -34,6 +34,7 @@ phones:
     queue: 0
     match_user: true
     trace: yes
+    after_crash: leave
   - name: agent-{n:03d}
     count: 3
     number: "{2000 + n}"
@@ -87,6 +88,7 @@ def test_everything_a_file_can_say() -> None:
         queue=0,
         match_user=True,
         trace=True,
+        after_crash="leave",
     )
     assert [(agent.name, agent.number) for agent in agents] == [
         ("agent-001", "2001"),
@@ -226,6 +228,10 @@ def test_the_value_of_a_variable_is_not_shown() -> None:
         ("{name: a, trace: 1}", ".trace: '1': expected true or false"),
         ("{name: a, trace: 'yes'}", ".trace: 'yes': expected true or false, without quotes"),
         ("{name: a, transport: tls}", ".transport: 'tls': expected udp or tcp"),
+        (
+            "{name: a, after_crash: hide}",
+            ".after_crash: 'hide': expected clean_up or leave",
+        ),
         ("{name: a, media: video}", ".media: 'video': expected audio or none"),
         ("{name: a, max_calls: 0}", ".max_calls: '0': expected 1 or more"),
         ("{name: a, queue: -1}", ".queue: '-1': expected 0 or more"),
