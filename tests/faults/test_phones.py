@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sipherd import Herd, PhoneState
 from sipherd.protocol.events import PhoneDied, PhoneMoved
 
 READY = PhoneState.READY
+QUICKLY_HUNG = {"late": "300ms", "suspect": "600ms", "hung": "1s"}
 
 
 def restarted(trial: Trial, herd: Herd) -> None:
@@ -31,6 +33,27 @@ def test_idle(trial: Trial) -> None:
     trial.detected()
     assert died.cause == "SIGKILL (perhaps out of memory)"
     restarted(trial, herd)
+
+
+@pytest.mark.fault("SIGSTOP of a phone")
+def test_stopped(trial: Trial) -> None:
+    herd = trial.herd({**VICTIM, "hang": QUICKLY_HUNG})
+    trial.kill(herd["alice"].info().pid, signal.SIGSTOP)
+    died = trial.event(PhoneDied)
+    trial.detected()
+    assert "stopped" in died.cause
+    restarted(trial, herd)
+
+
+@pytest.mark.fault("Busy loop that holds the GIL")
+def test_busy_loop(trial: Trial) -> None:
+    herd = trial.herd({**VICTIM, "hang": QUICKLY_HUNG})
+    trial.harm(lambda: herd["alice"].fault("hang"))
+    died = trial.event(PhoneDied)
+    trial.detected()
+    assert "hung" in died.cause
+    restarted(trial, herd)
+    assert "in hang" in trial.process.log()  # its stack
 
 
 @pytest.mark.fault("Crash before hello")

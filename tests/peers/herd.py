@@ -176,6 +176,10 @@ class HerdProcess:
         lines = [json.loads(line) for line in self._log.read_text().splitlines() if line[:1] == "{"]
         return [line for line in lines if wanted.items() <= line.items()]
 
+    def log(self) -> str:
+        """What it wrote to stderr so far."""
+        return self._log.read_text()
+
     def report(self) -> str:
         """What a person needs to understand a failure."""
         events = "\n".join(
