@@ -74,6 +74,8 @@ def ways_to_a_herd() -> list[Herd]:
         Herd(),
         Herd(["ann", {"name": "ben", "number": "1002", "media": "none"}, wanted], name="mine"),
         Herd.connect("lab", runtime_dir=Path("/run/sipherd")),
+        Herd.connect(endpoint="tcp://192.0.2.10:7060", key="laptop.key"),
+        Herd.connect("lab", endpoint="tcp://box:7060", key=Path("laptop.key")),
         Herd.from_file("herd.yaml"),
     ]
 
