@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import gc
 import io
 import os
 import resource
@@ -79,7 +78,6 @@ def run(
         # and the disk no core.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.enable(2, all_threads=True)
-        _collect_soon()
         worker = Worker(
             endpoint=fork.endpoint,
             phone=fork.phone,
@@ -99,15 +97,6 @@ def run(
             with contextlib.suppress(Exception):
                 stream.flush()
         os._exit(code)
-
-
-def _collect_soon() -> None:
-    """Let what a call leaves be collected after tens of calls, not after a thousand.
-
-    The objects of a call refer to each other and outlive it by 64*T1, so only full collections
-    find them.  With Python's thresholds a phone grew by 12 MB before the first one.
-    """
-    gc.set_threshold(700, 2, 2)
 
 
 def set_name(name: str) -> None:

@@ -280,6 +280,7 @@ class CallerLeg(Leg):
         # What still comes in answer to the INVITE needs the leg no more.
         self._answers.expect(self._invite)
         self._forget_early()
+        self._answers.settle()
         for attempt in self._attempts:
             attempt.leave_to(self._answers)
         self._attempts.clear()

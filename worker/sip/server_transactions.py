@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["Origin", "ServerInvite", "ServerKey", "ServerNonInvite", "ServerTransaction"]
 
 ServerKey: TypeAlias = tuple[str, ...]
-Origin: TypeAlias = tuple[str, str, int, str]
-"""Call-ID, From tag and CSeq: what copies by different paths have in common."""
+Origin: TypeAlias = int
+"""Stands for Call-ID, From tag and CSeq, what copies by different paths have in common.
+
+Their hash: it is keyed at random and has 64 bits, so two requests never have the same.
+"""
 
 
 class ServerTransaction:

@@ -96,7 +96,7 @@ class Transactions:
         self.ctx = ctx
         self._clients: dict[ClientKey, ClientTransaction] = {}
         self._servers: dict[ServerKey, ServerTransaction] = {}
-        self._origins: dict[Origin, ServerTransaction] = {}
+        self._origins: set[Origin] = set()
         self._lingering: dict[float, _Lingering] = {}
         """By the seconds that they linger: there are three such times, and zero."""
 
@@ -176,14 +176,14 @@ class Transactions:
         To be asked once per request that has no To tag.
         """
         request = transaction.request
-        origin = (request.call_id, request.from_.tag, request.cseq.number, request.cseq.method)
+        origin = hash((request.call_id, request.from_.tag, request.cseq))
         if origin in self._origins:
             return True
-        self._origins[origin] = transaction
+        self._origins.add(origin)
         transaction.origin = origin
         return False
 
     def _drop_server(self, transaction: ServerTransaction) -> None:
         self._servers.pop(transaction.key, None)
         if transaction.origin is not None:
-            self._origins.pop(transaction.origin, None)
+            self._origins.discard(transaction.origin)
