@@ -15,10 +15,11 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 import yaml
 
-from . import hang_spec, restart_spec, spec
+from . import hang_spec, log_spec, restart_spec, spec
 from ._template import expand
 from .errors import HerdFileError
 from .hang_spec import HangSpec
+from .log_spec import LogSpec
 from .restart_spec import Backoff, RestartSpec
 from .spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec, PortRange, RegisterSpec
 
@@ -42,6 +43,8 @@ _KINDS = {
 _INT = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,8})")
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{0,9})?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{0,9})?)(kB|MB|GB)?")
+_SIZES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, None: 1}
 _BOOLS = yaml.SafeLoader.bool_values  # yes, no, on, off, true, false
 
 
@@ -178,6 +181,7 @@ class _Reader:
                 "faults": self._one_of("refused", "allowed"),
                 "spawn_rate": self._checked(self._number, spec.check_rate),
                 "failed_share": self._checked(self._number, spec.check_share),
+                "logs": self._logs,
                 "phones": read_phones,
             },
             required=("phones",),
@@ -319,6 +323,23 @@ class _Reader:
         if "name" not in found:
             return None
         return PhoneSpec(name=found["name"], number=found.get("number", ""))
+
+    def _logs(self, place: _Place) -> LogSpec | None:
+        """A directory alone, or a mapping."""
+        directory = self._checked(self._text, log_spec.check_dir)
+        if isinstance(place.node, yaml.ScalarNode):
+            return LogSpec(dir=directory(place))
+        known = len(self._problems)
+        found = self._mapping(
+            place,
+            {
+                "dir": directory,
+                "max_size": self._checked(self._size, log_spec.check_max_size),
+                "keep": self._checked(self._int, log_spec.check_keep),
+            },
+            required=("dir",),
+        )
+        return LogSpec(**found) if len(self._problems) == known else None
 
     def _restart(self, place: _Place) -> RestartSpec | None:
         """A policy alone, or a mapping."""
@@ -529,6 +550,13 @@ class _Reader:
                 f"{scalar.shown}: expected a duration, seconds or such as 0.5s, 200ms, 2m, 1h"
             )
         return float(match[1]) * _UNITS[match[2]]
+
+    def _size(self, place: _Place) -> int:
+        scalar = self._scalar(place, "a size")
+        match = _SIZE.fullmatch(scalar.text)
+        if match is None:
+            raise _Wrong(f"{scalar.shown}: expected a size, bytes or such as 500kB, 10MB, 1GB")
+        return round(float(match[1]) * _SIZES[match[2]])
 
     def _range(self, place: _Place) -> PortRange:
         scalar = self._scalar(place, "a range of ports")

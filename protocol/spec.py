@@ -16,6 +16,7 @@ import msgspec
 
 from .events import DtmfMethod
 from .hang_spec import HangSpec
+from .log_spec import LogSpec
 from .restart_spec import RestartSpec
 
 __all__ = [
@@ -513,6 +514,7 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         spawn_rate: restarts of phones that died, per second.
         failed_share: the herd is stopped once more than this share of its phones is parked
             because restarts did not help; 1 never stops it.
+        logs: files that the log lines about phones go to as well; None has none.
         phones: in the order of the file.
     """
 
@@ -525,6 +527,7 @@ class HerdSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     faults: Literal["refused", "allowed"] = "refused"
     spawn_rate: float = 50.0
     failed_share: float = 0.5
+    logs: LogSpec | None = None
     phones: tuple[PhoneSpec, ...] = ()
 
     def __post_init__(self) -> None:

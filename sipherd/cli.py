@@ -46,6 +46,7 @@ from .protocol.errors import (
     TimedOut,
 )
 from .protocol.herdfile import load_herd_file
+from .protocol.log_spec import LogSpec
 from .protocol.paths import runtime_dir as find_runtime_dir
 from .protocol.spec import HerdSpec
 from .protocol.text import printable
@@ -230,6 +231,11 @@ def demo(herd: str | None, runtime_dir: Path | None, as_json: bool) -> int:
     help="Serve clients of other machines there, those with keys; see sipherd keys.",
 )
 @KEYS_DIR
+@click.option(
+    "--log-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A log file for each phone, in this directory.",
+)
 @common(herd=None, herd_help=_OTHER_NAME)
 def up(
     file: Path,
@@ -237,6 +243,7 @@ def up(
     wait: str,
     listen: str | None,
     keys_dir: Path | None,
+    log_dir: Path | None,
     herd: str | None,
     runtime_dir: Path | None,
     as_json: bool,
@@ -254,7 +261,7 @@ def up(
       sipherd up herd.yaml --json >events.ndjson
       sipherd up herd.yaml --listen tcp://192.0.2.10:7060
     """
-    spec = _read(file, herd, listen)
+    spec = _read(file, herd, listen, log_dir)
     shown: view.View = view.AsProgress() if sys.stdout.isatty() else view.as_lines
     if quiet:
         shown = view.only_trouble
@@ -271,7 +278,7 @@ def up(
             view=shown,
             wait_registered=wait == "registered",
             keys_dir=keys_dir,
-            reread=lambda: _read(file, herd, listen),
+            reread=lambda: _read(file, herd, listen, log_dir),
         )
     )
 
@@ -295,10 +302,15 @@ def check(file: Path, herd: str | None, runtime_dir: Path | None, as_json: bool)
     return 0
 
 
-def _read(file: Path, herd: str | None, listen: str | None = None) -> HerdSpec:
+def _read(
+    file: Path, herd: str | None, listen: str | None = None, log_dir: Path | None = None
+) -> HerdSpec:
     """The herd of a file, with what the command line puts in the place of the file's words."""
     spec = load_herd_file(file, os.environ)
-    given = {"herd": herd, "listen": listen}
+    logs = None
+    if log_dir is not None:
+        logs = msgspec.structs.replace(spec.logs or LogSpec(dir="."), dir=str(log_dir.absolute()))
+    given = {"herd": herd, "listen": listen, "logs": logs}
     return msgspec.structs.replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 

@@ -30,26 +30,28 @@ def start_supervisor(spec: HerdSpec, directory: Path) -> subprocess.Popen[bytes]
     """
     owner = os.pidfd_open(os.getpid())
     ready, ready_write = os.pipe()
+    described = _in_memory(msgspec.json.encode(spec))
     try:
         try:
             process = subprocess.Popen(
                 [
                     # -P: what lies about in the current directory is none of its modules.
                     *(sys.executable, "-P", "-m", "sipherd.supervisor"),
-                    *("--spec", msgspec.json.encode(spec).decode()),
+                    *("--spec-fd", str(described)),
                     *("--runtime-dir", str(directory)),
                     *("--owner-fd", str(owner)),
                     *("--ready-fd", str(ready_write)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # this process's stdout is its own
-                pass_fds=(owner, ready_write),
+                pass_fds=(owner, ready_write, described),
                 env=os.environ | _where_we_are(),
                 start_new_session=True,  # Ctrl-C in the terminal is for the script alone
             )
         finally:
             os.close(owner)
             os.close(ready_write)
+            os.close(described)
         try:
             _await_ready(ready)
         except BaseException:
@@ -59,6 +61,19 @@ def start_supervisor(spec: HerdSpec, directory: Path) -> subprocess.Popen[bytes]
     finally:
         os.close(ready)
     return process
+
+
+def _in_memory(data: bytes) -> int:
+    """A file that has these bytes and no name, at its beginning."""
+    fd = os.memfd_create("herd", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            file.write(data)
+            file.seek(0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _await_ready(ready: int) -> None:

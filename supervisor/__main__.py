@@ -18,7 +18,8 @@ __all__ = ["main"]
 def main() -> int:
     """Run the herd that the command line describes; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sipherd.supervisor", description=__doc__)
-    parser.add_argument("--spec", required=True, help="the herd as JSON")
+    # Not the text itself: everybody can read a process's arguments, and it may have passwords.
+    parser.add_argument("--spec-fd", required=True, type=int, help="a file with the herd as JSON")
     parser.add_argument("--runtime-dir", required=True, type=Path, help="directory of its sockets")
     parser.add_argument("--owner-fd", type=int, help="pidfd of the process it ends with")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets one line when it serves")
@@ -27,9 +28,10 @@ def main() -> int:
         if fd is not None:
             os.set_inheritable(fd, False)
     try:
-        spec = msgspec.json.decode(words.spec, type=HerdSpec)
-    except msgspec.MsgspecError as error:
-        print(f"sipherd: --spec: {error}", file=sys.stderr)
+        with os.fdopen(words.spec_fd, "rb") as file:
+            spec = msgspec.json.decode(file.read(), type=HerdSpec)
+    except (OSError, msgspec.MsgspecError) as error:
+        print(f"sipherd: --spec-fd {words.spec_fd}: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     return run(
         Options(

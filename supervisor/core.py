@@ -130,6 +130,7 @@ _COUNTED = (
     "client_garbage",
     "clients_held_up",
     "clients_refused",
+    "log_lines_dropped",
     "stale_dropped",
     "undeliverable",
     "worker_gaps",

@@ -11,11 +11,15 @@ import json
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+
+from .phone_logs import PhoneLogs
 
 __all__ = ["LIMIT", "MAX_LINE", "Lines", "Log", "LogWriter"]
 
@@ -24,6 +28,8 @@ LIMIT = 10_000
 MAX_LINE = 4096
 """Bytes of a line of raw output; what is longer is broken."""
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+REPORT_EVERY = 10.0
+"""Seconds between two complaints about the files of phones."""
 _EVENT = MutableMapping[str, Any]
 _NOTHING: Mapping[str, Any] = {}
 
@@ -146,6 +152,9 @@ class Log:
     def __init__(self, writer: LogWriter, *, is_terminal: bool) -> None:
         self._writer = writer
         self._reported = 0
+        self._phones: PhoneLogs | None = None
+        self._phones_reported = 0
+        self._may_report_at = 0.0
         processors: list[Any] = [structlog.processors.add_log_level]
         if is_terminal:
             processors += [
@@ -174,12 +183,39 @@ class Log:
     ) -> None:
         """One line; ``more`` wins over ``fields``, which may come from anybody."""
         named = {_RENAMED.get(key, key): value for key, value in fields.items()}
-        getattr(self._logger, level)(event, **(named | more))
+        everything = named | more
+        getattr(self._logger, level)(event, **everything)
+        if self._phones is not None and "phone" in everything:
+            self._to_phone(self._phones, level, event, everything)
         dropped = self._writer.dropped
         if dropped > self._reported and self._sink.was_taken:
             self._logger.warning("output_dropped", lines=dropped - self._reported)
             if self._sink.was_taken:
                 self._reported = dropped
+
+    def also_to(self, phones: PhoneLogs) -> None:
+        """Write lines about a phone to its file, too."""
+        self._phones = phones
+
+    @property
+    def dropped(self) -> int:
+        """Lines that somebody misses: of stdout, of stderr, of the files of phones."""
+        return self._writer.dropped + (self._phones.dropped if self._phones is not None else 0)
+
+    def _to_phone(
+        self, phones: PhoneLogs, level: str, event: str, fields: Mapping[str, Any]
+    ) -> None:
+        if level == "debug":
+            return
+        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        line = {"timestamp": at, "level": level, "event": event, **fields}
+        phones.write(str(fields["phone"]), json.dumps(line, default=str) + "\n")
+        missing = phones.dropped - self._phones_reported
+        if missing and time.monotonic() >= self._may_report_at:
+            # To stderr alone: a full disk does not get emptier by complaints.
+            self._may_report_at = time.monotonic() + REPORT_EVERY
+            self._phones_reported += missing
+            self._logger.warning("phone_log_dropped", lines=missing, error=phones.error)
 
 
 class Lines:

@@ -27,6 +27,7 @@ import zmq
 from ..protocol.codec import MAX_MESSAGE, MAX_REQUEST, encode, from_worker
 from ..protocol.errors import KeysError, ProtocolError, RuntimeDirectoryError
 from ..protocol.events import Event
+from ..protocol.log_spec import LogSpec
 from ..protocol.messages import (
     Events,
     LogLine,
@@ -43,6 +44,7 @@ from .log import Log, LogWriter
 from .notify import Notifier
 from .nursery_link import DEFAULT_NURSERY, NurseryUnfit
 from .pace import Sparse
+from .phone_logs import PhoneLogs
 from .phone_processes import PhoneProcesses
 from .poller import Poller, Turn
 from .ports import PortPool, RtpPool
@@ -98,7 +100,9 @@ def run(options: Options) -> int:
     writer = LogWriter()
     log = Log(writer, is_terminal=os.isatty(2))
     ready = _Ready(options.ready_fd)
+    phone_logs: PhoneLogs | None = None
     try:
+        phone_logs = _open_phone_logs(options.spec.logs, log)
         code, message = _run(options, writer, log, ready)
     except (RuntimeDirectoryError, KeysError, ListenError, HerdIsRunning) as error:
         code, message = EXIT_CONFIGURATION, str(error)
@@ -112,10 +116,26 @@ def run(options: Options) -> int:
     if message and not ready.failed(message, code):
         writer.err(f"sipherd: {message}\n")
     ready.close()
+    if phone_logs is not None:
+        phone_logs.close(LOG_PATIENCE)
     writer.close(LOG_PATIENCE)
     if options.owner_fd is not None:
         os.close(options.owner_fd)
     return code
+
+
+def _open_phone_logs(spec: LogSpec | None, log: Log) -> PhoneLogs | None:
+    """Raises RuntimeDirectoryError."""
+    if spec is None:
+        return None
+    try:
+        phone_logs = PhoneLogs(spec)
+    except OSError as error:
+        raise RuntimeDirectoryError(
+            f"log files in {spec.dir}: {error.strerror}; name another directory with --log-dir"
+        ) from None
+    log.also_to(phone_logs)
+    return phone_logs
 
 
 def _run(options: Options, writer: LogWriter, log: Log, ready: _Ready) -> tuple[int, str]:
@@ -259,6 +279,7 @@ class _Service:
             self._carry_out(self._core.tick(now))
             self._work_off()
         self._phones.tick(now)
+        self._core.counts["log_lines_dropped"] = self._log.dropped
         self._flush_events()
         core = self._core
         self._notifier.tell(core.phase, core.events.n, core.status, time.monotonic())

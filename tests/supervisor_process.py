@@ -85,9 +85,12 @@ class Supervisor:
         self._errors = folder / "stderr"
         ready, ready_write = os.pipe()
         text = msgspec.json.encode(spec).decode()
-        command = [sys.executable, "-m", "sipherd.supervisor", "--spec", text]
+        described = folder / "herd.json"
+        described.write_text(text)
+        spec_fd = os.open(described, os.O_RDONLY)
+        command = [sys.executable, "-m", "sipherd.supervisor", "--spec-fd", str(spec_fd)]
         command += ["--runtime-dir", str(directory)]
-        passed = []
+        passed = [spec_fd]
         if with_ready:
             command += ["--ready-fd", str(ready_write)]
             passed.append(ready_write)
@@ -108,6 +111,7 @@ class Supervisor:
                 env=os.environ | ENVIRON,
             )
         os.close(ready_write)
+        os.close(spec_fd)
         line = b""
         while chunk := os.read(ready, 4096):
             line += chunk

@@ -142,16 +142,20 @@ def test_a_directory_that_is_not_writable(start: Start, tmp_path: Path) -> None:
     assert "not writable" in refusal(supervisor)
 
 
-def test_a_spec_that_is_none(runtime_dir: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "sipherd.supervisor", "--spec", "{", "--runtime-dir", "/tmp"],
-        capture_output=True,
-        text=True,
-        env=os.environ | ENVIRON,
-        check=False,
-    )
+def test_a_spec_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "herd.json").write_text("{")
+    with (tmp_path / "herd.json").open() as file:
+        fd = str(file.fileno())
+        done = subprocess.run(
+            [sys.executable, "-m", "sipherd.supervisor", "--spec-fd", fd, "--runtime-dir", "/tmp"],
+            capture_output=True,
+            text=True,
+            pass_fds=(file.fileno(),),
+            env=os.environ | ENVIRON,
+            check=False,
+        )
     assert done.returncode == 2
-    assert done.stderr.startswith("sipherd: --spec: ")
+    assert done.stderr.startswith(f"sipherd: --spec-fd {fd}: ")
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
