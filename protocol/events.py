@@ -21,11 +21,13 @@ __all__ = [
     "Body",
     "BoxOverloaded",
     "BoxRecovered",
+    "CallCleanedUp",
     "CallEnded",
     "CallEvent",
     "CallPlaced",
     "CancelOutcome",
     "CancelResolved",
+    "CleanUp",
     "Confirmed",
     "DtmfMethod",
     "DtmfReceived",
@@ -103,6 +105,18 @@ CancelOutcome: TypeAlias = Literal[
     "phone_crashed",
 ]
 
+
+CleanUp: TypeAlias = Literal[
+    "bye",  # our BYE was answered
+    "bye_unanswered",
+    "cancel",  # our CANCEL ended it: 487
+    "cancel_unanswered",
+    "refused",  # our 480
+    "final",  # a final 3xx-6xx of the peer came first
+    "peer",  # BYE or CANCEL of the peer came first
+    "no_response",  # Timer B: our INVITE reached nobody
+]
+"""How a call ended that an earlier process of its phone had left behind."""
 
 DtmfMethod: TypeAlias = Literal["rfc4733", "info"]
 
@@ -333,6 +347,20 @@ class IncomingCall(Body, frozen=True, kw_only=True, tag="incoming"):
     """The call whose place it takes (RFC 3891): it is answered by itself, and that one ends."""
 
 
+class CallCleanedUp(Body, frozen=True, kw_only=True, tag="cleaned_up"):
+    """A call of an earlier process, which crashed, has been ended at the far end, too.
+
+    The herd has been told of its end before, with cause ``phone_crashed``.
+    """
+
+    sip_call_id: str
+    how: CleanUp
+    code: int | None = None
+    """Of the final response that was sent or received."""
+    rtp_port: int = 0
+    """Where it received audio; 0 if nowhere."""
+
+
 class TurnedAway(Body, frozen=True, kw_only=True, tag="turned_away"):
     """An INVITE that never became a call: the phone has as many as it takes at once."""
 
@@ -526,7 +554,9 @@ CallEvent: TypeAlias = (
     | AudioOneWay
 )
 RegistrationEvent: TypeAlias = Registered | RegistrationFailed | Unregistered
-WorkerEvent: TypeAlias = CallEvent | RegistrationEvent | TurnedAway | RtpPairSkipped | SipTrace
+WorkerEvent: TypeAlias = (
+    CallEvent | RegistrationEvent | TurnedAway | CallCleanedUp | RtpPairSkipped | SipTrace
+)
 """What a phone's process reports; the rest is the supervisor's own."""
 AnyBody: TypeAlias = (
     HerdStarted

@@ -22,10 +22,12 @@ from .protocol.events import (
     AudioOneWay,
     BoxOverloaded,
     BoxRecovered,
+    CallCleanedUp,
     CallEnded,
     CallPlaced,
     CancelOutcome,
     CancelResolved,
+    CleanUp,
     Confirmed,
     DtmfReceived,
     DtmfSent,
@@ -88,6 +90,17 @@ Severity: TypeAlias = Literal["detail", "normal", "good", "warning", "bad"]
 
 _COLOURS: dict[Severity, str] = {"good": "green", "warning": "yellow", "bad": "red"}
 
+_CLEAN_UP: dict[CleanUp, str] = {
+    "bye": "BYE answered",
+    "bye_unanswered": "BYE not answered",
+    "cancel": "cancelled",
+    "cancel_unanswered": "CANCEL without effect",
+    "refused": "refused",
+    "final": "a final response came",
+    "peer": "by the far end",
+    "no_response": "nobody answered",
+}
+
 _OUTCOMES: dict[CancelOutcome, str] = {
     "already_answered": "already answered: nothing was sent, the call is up",
     "answered_then_ended": "answered while the CANCEL was on its way: acknowledged and hung up",
@@ -132,6 +145,8 @@ def severity(body: AnyBody) -> Severity:
         case PhoneMoved(state=state):
             loud: dict[PhoneState, Severity] = {PhoneState.READY: "good", PhoneState.FAILED: "bad"}
             return loud.get(state, "detail")
+        case CallCleanedUp(how="bye_unanswered" | "cancel_unanswered"):
+            return "warning"
         case PortSkipped() | RtpPairSkipped() | Overflow() | TurnedAway() | FaultInjected():
             return "warning"
         case RegistrationFailed() | TransferFailed() | AudioOneWay() | RecordEnded(why="failed"):
@@ -279,6 +294,8 @@ def _describe_call(body: AnyBody) -> str:
             return f"{call} one-way audio: nothing was heard for {duration(seconds)}"
         case Overflow(call=call, waiting=waiting):
             return f"{call} refused, {_count(waiting, 'call')} wait for a client already"
+        case CallCleanedUp(sip_call_id=sip_call_id, how=how):
+            return f"ended at its far end, too, after the crash ({_CLEAN_UP[how]}): {sip_call_id}"
         case TurnedAway(from_uri=uri, code=code, cause=cause):
             return f"turned away {uri}: {code} ({cause})"
         case RtpPairSkipped(port=port, why=why):

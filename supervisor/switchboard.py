@@ -16,6 +16,7 @@ import msgspec
 from ..protocol.errors import PhoneNotFound
 from ..protocol.events import (
     Answered,
+    CallCleanedUp,
     CallEnded,
     CallEvent,
     CancelResolved,
@@ -242,6 +243,10 @@ class Switchboard:
         """Something at a phone: note it, number it, and tell whom it concerns."""
         match body:
             case TurnedAway() | RtpPairSkipped() | SipTrace():
+                self._emit(phone, t, body, None)
+            case CallCleanedUp(how=how, rtp_port=port):
+                if how != "bye_unanswered":  # its far end sends no audio any more
+                    phone.rtp_resting.pop(port, None)
                 self._emit(phone, t, body, None)
             case Registered() | RegistrationFailed() | Unregistered():
                 phone.registration.apply(body, t)

@@ -15,8 +15,9 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from ..protocol.fork import SipSockets
 from ..protocol.messages import Exit, Hello, InjectFault, Welcome
@@ -249,9 +250,9 @@ class Worker:
         self._epoll.register(udp.fd, select.EPOLLIN | select.EPOLLERR)
         # The phone has said that it is ready: reading 256 messages takes longer than to get here,
         # and nothing is done before they are read, whatever the supervisor sends meanwhile.
-        self._guard(self._catch_up)
+        self._guard(self._catch_up, journal.records())
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, left: Mapping[str, bytes] = MappingProxyType({})) -> None:
         """Serve what came while there was no process; the rest of a long backlog in later turns."""
         assert self._udp is not None
         assert self._delivery is not None
@@ -266,8 +267,7 @@ class Worker:
             data, source, age = found
             self._delivery.received(data)
             waiting.append(Aged(data, shared_hop(*source), age))
-        if waiting:
-            self._guard(self._phone.catch_up, waiting, time.monotonic())
+        self._guard(self._phone.catch_up, waiting, time.monotonic(), left)
 
     def _on_udp(self, events: int) -> None:
         assert self._udp is not None

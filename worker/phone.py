@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from ..protocol.events import (
     Address,
     Answered,
+    CallCleanedUp,
     CallEnded,
     CallPlaced,
     CancelResolved,
@@ -86,6 +88,8 @@ __all__ = ["Keeper", "Phone", "PhoneStack", "Ports"]
 
 WAIT_FOR_EXIT = 1.0
 """Seconds a drained process waits to be told to exit."""
+CLEAN_UP_LIMIT = 32.0
+"""Seconds that a process which only ends old calls waits for their far ends (64*T1)."""
 QUICK_WAIT = 0.4
 """The same after SIGTERM."""
 ORPHAN_WAIT = 0.35
@@ -119,6 +123,9 @@ class Ports(Protocol):
 
     def lease(self) -> RtpLease:
         """A pair for one call.  Raises NoRtpPort."""
+
+    def rested(self, port: int) -> None:
+        """Nobody sends to the pair any more that was to rest after a crash."""
 
 
 @dataclass(slots=True)
@@ -212,9 +219,9 @@ class Phone:
         self._orphaned = False
         self._stack_errors = 0
         self._reporter.ready()
-        if welcome.purpose == "clean_up":
-            self._drain()
-            self._settle()
+        self._only_cleans_up = welcome.purpose == "clean_up"
+        if self._only_cleans_up:
+            self._stack.close()
         elif self._spec.register is not None:
             # After Ready: a phone serves first, then registers.
             self._take(self._stack.register(0, now))
@@ -255,15 +262,24 @@ class Phone:
         self._take(self._stack.receive(data, source, now))
         self._settle()
 
-    def catch_up(self, waiting: Sequence[Aged], now: float) -> None:
-        """These came while the phone had no process."""
+    def catch_up(
+        self,
+        waiting: Sequence[Aged],
+        now: float,
+        left: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
+        """These came while the phone had no process, and this the one before has ``left``."""
         self.now = now
-        self._counts["sip_received"] += len(waiting)
-        self._counts["backlog_read"] += len(waiting)
+        if waiting:
+            self._counts["sip_received"] += len(waiting)
+            self._counts["backlog_read"] += len(waiting)
         if self._spec.trace:
             for datagram in waiting:
                 self._reporter.trace("in", datagram.data, datagram.source)
-        self._take(self._stack.catch_up(waiting, now))
+        self._take(self._stack.catch_up(waiting, now, left))
+        if self._only_cleans_up and not self._draining:
+            self.exit_at = now + CLEAN_UP_LIMIT
+            self._drain()
         self._settle()
 
     def audio(self, datagram: Datagram, now: float) -> None:
@@ -513,8 +529,12 @@ class Phone:
         if self._spec.media == "audio":
             self._audio.follow(plan, call.lease, self.now, answered=call.answered)
 
-    def _happened(self, event: CallEvent | RegistrationEvent | TurnedAway) -> None:
+    def _happened(self, event: CallEvent | RegistrationEvent | TurnedAway | CallCleanedUp) -> None:
         match event:
+            case CallCleanedUp(how=how, rtp_port=port):
+                self._counts["calls_cleaned_up"] += 1
+                if how != "bye_unanswered":
+                    self._ports.rested(port)
             case IncomingCall():
                 call = _Call(event.call)
                 self._calls[event.call] = call

@@ -98,6 +98,10 @@ class RtpPorts:
             self._in_use.clear()
         return RtpLease(self._sink.port, self._sink.sockets, _keep)
 
+    def rested(self, port: int) -> None:
+        """Nobody sends to the pair any more that was to rest; harmless where it did not."""
+        self._rests_until.pop(port, None)
+
     def close(self) -> None:
         """Close the shared pair."""
         if self._sink is not None:

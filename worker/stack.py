@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 from ..protocol.events import (
     Address,
     Answered,
+    CallCleanedUp,
     CallEnded,
     CancelResolved,
     Confirmed,
@@ -39,6 +40,7 @@ __all__ = [
     "Address",
     "Aged",
     "Answered",
+    "CallCleanedUp",
     "CallEnded",
     "CallEvent",
     "CallWanted",
@@ -308,6 +310,7 @@ Output: TypeAlias = (
     | CallEvent
     | RegistrationEvent
     | TurnedAway
+    | CallCleanedUp
     | CommandEnded
     | SlotWanted
     | CallWanted
@@ -324,11 +327,17 @@ class Stack(Protocol):
     def receive(self, data: bytes, source: Hop, now: float) -> list[Output]:
         """Take one message from the wire.  Never raises, whatever the bytes are."""
 
-    def catch_up(self, waiting: Sequence[Aged], now: float) -> list[Output]:
+    def catch_up(
+        self, waiting: Sequence[Aged], now: float, left: Mapping[str, bytes] = ...
+    ) -> list[Output]:
         """Take what came while the phone had no process, oldest first.  Never raises.
 
-        One request may be there many times, and its sender may have given up long ago.
+        One request may be there many times, and its sender may have given up long ago.  ``left``
+        are the records of the process before (`Remember`): its calls are resumed or ended.
         """
+
+    def close(self) -> None:
+        """Answer every new call 480 and resume none: the phone only ends what was left."""
 
     def unreachable(
         self, data: bytes, destination: Hop, now: float, *, unresolved: bool = False

@@ -12,6 +12,7 @@ from sipherd.protocol.events import (
     Answered,
     AnyBody,
     AudioOneWay,
+    CallCleanedUp,
     CallEnded,
     CallPlaced,
     CancelResolved,
@@ -241,6 +242,10 @@ def placed(uri: str, hop: tuple[str, int] = ("127.0.0.1", 5062), target: str = "
         (
             CallEnded(call="c1", cause="stopped", by="local", bye_answered=False),
             "c1 ended: stopped, its BYE was not answered",
+        ),
+        (
+            CallCleanedUp(sip_call_id="abc@h", how="bye"),
+            "ended at its far end, too, after the crash (BYE answered): abc@h",
         ),
         (Overflow(call="c3", waiting=4), "c3 refused, 4 calls wait for a client already"),
         (RtpPairSkipped(port=20000, why="in use"), "RTP port 20000 skipped: in use"),

@@ -89,6 +89,9 @@ class Ports:
             raise NoRtpPort("no RTP pair left")
         return RtpLease(self.free.pop(0), (), lambda lease: self.free.append(lease.port))
 
+    def rested(self, port: int) -> None:
+        pass
+
 
 class Rtp:
     """The RTP sockets of one desk; what is sent is delivered at once."""
@@ -147,6 +150,7 @@ class Desk:
         pairs: int = 10,
         *,
         purpose: Literal["serve", "clean_up"] = "serve",
+        journal: Memory | None = None,
         **spec: Any,
     ) -> None:
         self.wire = wire
@@ -157,7 +161,7 @@ class Desk:
         self.names: dict[str, str] = {}
         self.loads: list[tuple[str, Loaded]] = []
         self.rtp = Rtp(self)
-        self.journal = Memory()
+        self.journal = journal or Memory()
         self.unreachable: set[Address] = set()
         self.counts: Counter[str] = Counter()
         self._id = 0
@@ -185,6 +189,7 @@ class Desk:
             wall=1_700_000_000.0,
         )
         wire.desks[address] = self
+        self.phone.catch_up((), wire.now, dict(self.journal.records))
 
     def _transmit(self, data: bytes, hop: Hop) -> bool:
         host, port = hop.address

@@ -32,10 +32,20 @@ class _Ack(NamedTuple):
 class Answers:
     """The 2xx to one INVITE; the user of its transaction once the call has ended."""
 
-    __slots__ = ("_credentials", "_early", "_first", "_opening", "_others", "_registry")
+    __slots__ = (
+        "_credentials",
+        "_early",
+        "_first",
+        "_opening",
+        "_others",
+        "_registry",
+        "least_cseq",
+    )
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.least_cseq = 0
+        """Numbers up to this one may have been used in any dialog of the call."""
         self._opening: Opening | None = None
         self._credentials: tuple[tuple[str, str], ...] = ()
         self._first: _Ack | None = None
@@ -83,6 +93,7 @@ class Answers:
             local, remote = self._early.pop(tag, (0, None))
             dialog.local_cseq = max(dialog.local_cseq, local)
             dialog.remote_cseq = remote
+        dialog.local_cseq = max(dialog.local_cseq, self.least_cseq)
         # The ACK to a 2xx is a request of its own, with a new branch.
         request = dialog.request(ctx, "ACK", cseq=self._opening.cseq, extra=self._credentials)
         ack = _Ack(tag, request.encode(), dialog.next_hop())
@@ -94,6 +105,10 @@ class Answers:
             self._others[tag] = ack
         ctx.send(ack.data, ack.destination)
         return dialog
+
+    def acknowledged(self, dialog: Dialog, ack: bytes, hop: Hop) -> None:
+        """Another process has answered the 2xx of ``dialog``, the first one."""
+        self._first = _Ack(dialog.remote_tag, ack, hop)
 
     def _ack_to(self, tag: str) -> _Ack | None:
         if self._first is not None and self._first.tag == tag:

@@ -23,7 +23,7 @@ from .context import Context
 from .dialog import Dialog
 from .digest import Nonce, parse_challenges, strongest
 from .message import Message
-from .transactions import ClientTransaction, ClientUser, Transactions
+from .transactions import ClientTransaction, ClientUser, State, Transactions
 from .uri import SipUri, UriError
 
 __all__ = ["Attempt", "Requests", "credentials_of"]
@@ -73,6 +73,10 @@ class Requests:
     def send_within(self, dialog: Dialog, request: Message, user: ClientUser) -> Attempt:
         """The same for a ``request`` of `dialog`."""
         return self.send(request, dialog.next_hop(), user, dialog.next_cseq)
+
+    def restore(self, invite: Message, destination: Hop, user: ClientUser, left: State) -> Attempt:
+        """An INVITE that another process has sent, its transaction as it was ``left``."""
+        return Attempt(self, invite, destination, user, None, left)
 
     def recall(self, request: Message, destination: Hop) -> dict[Key, Nonce]:
         """The nonces that ``request`` can be sent with at once."""
@@ -128,7 +132,9 @@ class Attempt:
         destination: Hop,
         user: ClientUser,
         next_cseq: Callable[[], int] | None,
+        left: State | None = None,
     ) -> None:
+        """``left``: another process has sent it, an INVITE, and left its transaction so."""
         self.destination = destination
         self.verdict: Literal["", "credentials", "challenge"] = ""
         """Why a 401 or 407 reached the user: our credentials are wrong or missing, or there was
@@ -144,7 +150,12 @@ class Attempt:
             request = self._authorized(request, request.headers.items())
         self.request = request
         """As it was sent last."""
-        self.transactions = [requests.transactions.send(request, destination, self)]
+        transactions = requests.transactions
+        self.transactions: list[ClientTransaction] = [
+            transactions.send(request, destination, self)
+            if left is None
+            else transactions.restore(request, destination, self, left)
+        ]
         """Those of the request and of its repetitions."""
 
     @property

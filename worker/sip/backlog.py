@@ -3,7 +3,7 @@
 Who sends a request repeats it, and may have given up meanwhile.  So the datagrams are grouped by
 transaction first, and what is left is served in this order:
 
-    1. CANCEL, BYE, ACK and responses: they belong to calls of the process before, if to any;
+    1. CANCEL, BYE, ACK, PRACK and responses: they belong to calls of the process before, if to any;
     2. an INVITE and its CANCEL: nobody is called any more;
     3. all other requests, in the order in which they first came.
 
@@ -28,7 +28,7 @@ MAX_AGE = 32.0
 _FRESH = 4.0
 """Seconds: T2, and longer than two of the first gaps between copies of an INVITE."""
 
-_FIRST = ("CANCEL", "BYE", "ACK")
+_FIRST = ("CANCEL", "BYE", "ACK", "PRACK")
 _Key: TypeAlias = tuple[object, ...]
 
 
@@ -37,7 +37,7 @@ class Backlog:
     """The datagrams of one batch, one of each group of copies."""
 
     first: list[Aged] = field(default_factory=list)
-    """Responses, ACK, BYE, and the CANCELs whose INVITE is not in the batch."""
+    """Responses, ACK, PRACK, BYE, and the CANCELs whose INVITE is not in the batch."""
     cancelled: list[tuple[Aged, Aged]] = field(default_factory=list)
     """Each INVITE that was cancelled meanwhile, and its CANCEL."""
     others: list[Aged] = field(default_factory=list)

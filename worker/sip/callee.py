@@ -9,11 +9,15 @@ from ..stack import Answered, Confirmed, Hop, IncomingCall, Media, StackRefusal
 from . import sdp
 from .context import CAPABILITIES
 from .dialog import Dialog
-from .journal import CallRecord, Left, lasting
-from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
+from .journal import CSEQ_GAP, CallRecord, Left, lasting
+from .leg import LEFT_BEHIND, EndedBy, Ending, Leg, LegState, Registry, cancel_timer
 from .message import Message, readable
 from .reliable import ReliableRinging, wants_reliable
+from .server_transactions import ServerInvite
+from .timers import Timer
+from .transaction_state import State
 from .transactions import ServerTransaction
+from .unacked import UnackedAnswer
 
 __all__ = ["CalleeLeg"]
 
@@ -60,14 +64,57 @@ class CalleeLeg(Leg):
         self._transaction.of_call = True
         self._source = source
         self._replaced = replaced
+        self._ring_limit: Timer | None = None
+        self._ring_again: Timer | None = None
         self._reliable: ReliableRinging | None = None
         if wants_reliable(request):
             self._reliable = ReliableRinging(
                 self._ctx, transaction.destination, self._respond_reliably, self._on_no_prack
             )
 
-    def start(self) -> None:
-        """Send 180, report the call and start the ring timers.
+    def go_on(self, record: CallRecord) -> None:
+        """Be the call that another process has left behind, in place of `start`."""
+        self.adopt(record)
+        if record.dialog is not None:
+            self.dialog = record.dialog.restore(gap=CSEQ_GAP)
+            self.dialog.changed = self.touch
+        transaction = self._transaction
+        assert isinstance(transaction, ServerInvite)
+        if record.left is Left.INVITED:
+            transaction.go_on(State.PROCEEDING, record.response)
+            transaction.on_cancel = self._receive_cancel
+            if self._reliable is not None and record.rseq:
+                self._reliable.go_on(record.rseq)
+            return
+        transaction.go_on(State.ACCEPTED, b"")
+        self._ending = LEFT_BEHIND
+        if record.left is not Left.ACCEPTED:
+            self.state = LegState.CONFIRMED
+            return
+        self.state = LegState.ACCEPTED
+        self._hang_up_later = True
+        self._unacked = UnackedAnswer(
+            self._ctx, record.response, record.hop, self._cseq, self._on_no_ack
+        )
+
+    def rings_on(self, rung: float, record: CallRecord) -> bool:
+        """Whether the caller of a call that was left behind still waits after so many seconds."""
+        if self.state is not LegState.RINGING:
+            return False
+        limit, _ = self._ring_limits()
+        # Who has heard nothing at all gives up earlier: Timer B.
+        return rung < (limit if record.response else min(limit, 64 * self._ctx.config.t1))
+
+    def clean_up(self) -> None:
+        if self.state is LegState.RINGING:
+            self._refuse(480, "phone_crashed", "local")
+        elif self._unacked is not None:
+            self._unacked.repeat()
+        else:
+            super().clean_up()
+
+    def start(self, rung: float = 0.0) -> None:
+        """Send 180, report the call and start the ring timers; it has ``rung`` for some seconds.
 
         Who takes the place of another call is not told that it rings: it is answered at once.
         """
@@ -75,6 +122,8 @@ class CalleeLeg(Leg):
         ctx = self._ctx
         self.touch()
         self._transaction.on_cancel = self._receive_cancel
+        if self._reliable is not None:
+            self._reliable.restart()
         # First, so that a worker that answers at once cannot overtake it.
         if self._replaced is None:
             self._send_provisional(180)
@@ -90,12 +139,10 @@ class CalleeLeg(Leg):
                 replaces=self._replaced.key if self._replaced is not None else "",
             )
         )
-        limit, code = ctx.config.ring_timeout, 480
-        expires = request.headers.get("Expires").strip()
-        if expires.isascii() and expires.isdigit() and int(expires[:9]) < limit:
-            limit, code = float(expires), 487  # §13.3.1
+        limit, code = self._ring_limits()
         # The limit first: where both are due at once no 180 goes out with the 480.
-        self._ring_limit = ctx.after(limit, lambda: self._refuse(code, "no_answer", "timeout"))
+        left = max(limit - rung, 0.0)
+        self._ring_limit = ctx.after(left, lambda: self._refuse(code, "no_answer", "timeout"))
         self._ring_again = ctx.after(_RING_AGAIN, self._on_ring_again)
 
     # What outlives this process
@@ -116,6 +163,14 @@ class CalleeLeg(Leg):
             rseq=self._reliable.number if self._reliable is not None else 0,
             contact=self._contact,
         )
+
+    def _ring_limits(self) -> tuple[float, int]:
+        """For how many seconds it rings, and what is sent then."""
+        limit = self._ctx.config.ring_timeout
+        expires = self._transaction.request.headers.get("Expires").strip()
+        if expires.isascii() and expires.isdigit() and int(expires[:9]) < limit:
+            return float(expires), 487  # §13.3.1
+        return limit, 480
 
     # Commands
 

@@ -24,9 +24,9 @@ from .bodies import Unsupported, session_description
 from .context import CAPABILITIES
 from .dialog import Dialog, Opening
 from .forks import Early
-from .journal import CallRecord, Left, lasting
-from .leg import EndedBy, Ending, Leg, LegState, Registry, cancel_timer
-from .message import Malformed, Message, readable
+from .journal import CSEQ_GAP, CallRecord, Left, lasting
+from .leg import LEFT_BEHIND, EndedBy, Ending, Leg, LegState, Registry, cancel_timer
+from .message import Malformed, Message, as_sent, readable
 from .refer import Referral
 from .replaces import header_in
 from .timers import Timer
@@ -77,10 +77,14 @@ class CallerLeg(Leg):
         target: Target,
         media: Media,
         referral: Referral | None = None,
+        identity: tuple[str, str] | None = None,
     ) -> None:
-        """Raises StackRefusal (``bad_uri``)."""
+        """``identity`` is a Call-ID and a tag of ours; None: new ones.
+
+        Raises StackRefusal (``bad_uri``).
+        """
         ctx = registry.ctx
-        call_id, tag = f"{ctx.token()}@{ctx.config.host}", ctx.token()
+        call_id, tag = identity or (f"{ctx.token()}@{ctx.config.host}", ctx.token())
         super().__init__(registry, key, call_id, tag, LegState.CALLING)
         self.session.media = media
         self._destination = target.hop
@@ -115,6 +119,56 @@ class CallerLeg(Leg):
         self._early: dict[str, Early] = {}
         """Early dialogs by To tag: one per fork of the INVITE that rings."""
         self._answers = Answers(registry)
+        self._ack_left: tuple[bytes, Hop] | None = None
+        """The ACK that another process has perhaps not sent."""
+
+    @classmethod
+    def left_behind(cls, registry: Registry, key: str, record: CallRecord) -> CallerLeg:
+        """The call that another process has left behind, in place of `start`.
+
+        Raises Malformed.
+        """
+        invite = as_sent(record.invite)
+        target = Target(invite.uri, record.hop)
+        media = Media(host=registry.ctx.config.host, port=record.rtp_port)
+        leg = cls(registry, key, target, media, identity=(record.call_id, record.local_tag))
+        leg._go_on(record, invite)
+        return leg
+
+    def _go_on(self, record: CallRecord, invite: Message) -> None:
+        self.adopt(record)
+        self._sent = record.invite
+        self._answers.expect(invite)
+        self._answers.least_cseq = record.cseq + CSEQ_GAP
+        self._cancel_cause = LEFT_BEHIND.cause
+        self._cancel = _Cancel.WAITING
+        state = State.ACCEPTED
+        if record.dialog is not None:
+            self.dialog = record.dialog.restore(gap=CSEQ_GAP)
+            self.dialog.changed = self.touch
+            self.state = LegState.CONFIRMED
+            ack = record.ack, record.ack_hop or record.hop
+            self._answers.acknowledged(self.dialog, *ack)
+            if record.left in (Left.ANSWERED, Left.ENDING):
+                self._ack_left = ack
+        elif record.left is Left.CALLING:
+            state = State.CALLING
+        else:
+            self.state, state = LegState.PROCEEDING, State.PROCEEDING
+        attempt = self._registry.requests.restore(invite, record.hop, self, state)
+        attempt.stop()
+        self._attempts.append(attempt)
+        if state is State.PROCEEDING:
+            self._heard = attempt.transaction
+
+    def clean_up(self) -> None:
+        if self._ack_left is not None:
+            self._ctx.send(*self._ack_left)
+            self._ack_left = None
+        super().clean_up()
+        heard = self._heard is not None and self._heard.state is State.PROCEEDING
+        if heard and self._cancel is _Cancel.WAITING:
+            self._send_cancel()
 
     def _compose(self, cseq: int) -> Message:
         uri = self._target.request_uri
@@ -168,7 +222,7 @@ class CallerLeg(Leg):
         return self._record(
             left,
             early_tags=tuple(self._early),
-            cseq=max([self._invite.cseq.number, *numbers]),
+            cseq=max([self._answers.least_cseq, self._invite.cseq.number, *numbers]),
             invite=self._sent,
             hop=lasting(self._destination),
             ack=ack,

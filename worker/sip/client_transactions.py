@@ -71,7 +71,10 @@ class ClientTransaction:
         destination: Hop,
         user: ClientUser,
         state: State,
+        *,
+        sent: bool = False,
     ) -> None:
+        """``sent``: another process has sent it."""
         self.key: ClientKey = (request.via.branch, request.method)
         self.destination = destination
         self.state = state
@@ -84,7 +87,8 @@ class ClientTransaction:
         self._transactions = transactions
         self._ctx = transactions.ctx
         self._interval = self._ctx.config.t1
-        self._ctx.send(self.data, destination)
+        if not sent:
+            self._ctx.send(self.data, destination)
         self._retransmit: Timer | None = None
         if not destination.reliable:
             self._retransmit = self._ctx.after(self._interval, self._on_retransmit)
@@ -155,11 +159,21 @@ class ClientInvite(ClientTransaction):
         request: Message,
         destination: Hop,
         user: ClientUser,
+        *,
+        left: State | None = None,
     ) -> None:
-        super().__init__(transactions, request, destination, user, State.CALLING)
+        """``left`` is the state in which another process has left it, up to ACCEPTED."""
+        sent = left is not None
+        super().__init__(transactions, request, destination, user, State.CALLING, sent=sent)
         self._request: Message | None = request
         """For the ACK to a 3xx-6xx; None when the final response is there."""
         self._ack = b""
+        if left in (State.PROCEEDING, State.ACCEPTED):
+            self._stop()
+            self.state = left
+        if left is State.ACCEPTED:
+            self._request, self.data = None, b""
+            self._transactions.linger(self, 64 * self._ctx.config.t1)  # Timer M
 
     def _on_retransmit(self) -> None:  # Timer A doubles without limit; Timer B ends it
         self._repeat()

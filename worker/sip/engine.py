@@ -6,11 +6,13 @@ import secrets
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ...protocol.events import EndCause, TurnedAway
-from ..stack import DEFAULT_PORT, Aged, Hop, Media, Output, Stack, StackConfig, StackRefusal, Target
+from ..stack import Aged, Hop, Media, Output, Stack, StackConfig, StackRefusal, Target
 from . import admission, backlog, sdp
+from .aftermath import Aftermath
 from .authentication import Requests
 from .callee import CalleeLeg
 from .caller import CallerLeg
@@ -18,10 +20,11 @@ from .calls import Calls
 from .context import ACCEPT, CAPABILITIES, EVENTS, Context
 from .leg import Leg
 from .memory import guarded
-from .message import Malformed, Message, Via, parse, readable
+from .message import Malformed, Message, parse, readable
 from .registration import Registration
 from .transactions import ServerInvite, ServerTransaction, Transactions
-from .uri import SipUri, UriError, split_commas
+from .uri import SipUri, UriError
+from .vias import reply_hop, stamp_via
 
 __all__ = ["Engine"]
 
@@ -56,9 +59,11 @@ class Engine:
         self.last_error = ""
         """Traceback of the latest fault of our own (counter ``engine_error``)."""
         self.calls = Calls()
+        self.aftermath = Aftermath(self)
         self._incoming = 0
         self._draining = False
         self._refuses_calls = False
+        self._closed = False
         self._registration = Registration(self.requests) if config.registrar else None
 
     # Time
@@ -88,13 +93,22 @@ class Engine:
             self._note_error()
         return self._take_outputs()
 
-    def catch_up(self, waiting: Sequence[Aged], now: float) -> list[Output]:
-        """Take what came while the phone had no process.  Never raises."""
+    def catch_up(
+        self,
+        waiting: Sequence[Aged],
+        now: float,
+        left: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> list[Output]:
+        """Take what came while the phone had no process, and what the one before has left."""
         self.ctx.now = now
         batch = backlog.put_in_order(waiting, self.ctx.config.t1)
         self.ctx.counters.update(batch.counts)
-        steps = [partial(self._receive, aged.data, aged.source) for aged in batch.first]
-        steps += [partial(self._receive_cancelled, *pair) for pair in batch.cancelled]
+        steps: list[Callable[[], None]] = [
+            partial(self.aftermath.restore, left),
+            *(partial(self._receive, aged.data, aged.source) for aged in batch.first),
+            *(partial(self._receive_cancelled, *pair) for pair in batch.cancelled),
+            partial(self.aftermath.begin, resume=not self._closed),
+        ]
         steps += [partial(self._receive, aged.data, aged.source) for aged in batch.others]
         for step in steps:
             try:
@@ -235,9 +249,18 @@ class Engine:
                 self._note_error()
         return self._take_outputs()
 
+    def close(self) -> None:
+        """Answer every new call 480, and let nothing of the process before ring on."""
+        self._closed = True
+
     def is_idle(self) -> bool:
         """No call and no unanswered REGISTER, BYE, CANCEL or refusal is left."""
         return not len(self.calls) and next(self.transactions.waiting(), None) is None
+
+    def next_key(self) -> str:
+        """The key of a call that the worker has not named."""
+        self._incoming += 1
+        return f"i{self._incoming}"
 
     # What legs need (Registry)
 
@@ -285,10 +308,10 @@ class Engine:
 
     def _take_outputs(self) -> list[Output]:
         outputs, self.ctx.outputs = self.ctx.outputs, []
-        if not self.ctx.changed:
-            return outputs
-        changed, self.ctx.changed = self.ctx.changed, {}
-        return guarded(outputs, changed, self._note_error)
+        if self.ctx.changed:
+            changed, self.ctx.changed = self.ctx.changed, {}
+            outputs = guarded(outputs, changed, self._note_error)
+        return self.aftermath.translate(outputs) if self.aftermath else outputs
 
     def _note_error(self) -> None:
         self.ctx.count("engine_error")
@@ -323,7 +346,7 @@ class Engine:
         transaction.receive(response, source)
 
     def _receive_request(self, request: Message, source: Hop) -> None:
-        destination = _reply_hop(request.via, source)
+        destination = reply_hop(request.via, source)
         method = request.method
         transaction = self.transactions.find_server(request, "INVITE" if method == "ACK" else "")
         if method == "ACK":
@@ -334,7 +357,7 @@ class Engine:
             return
         admission.check_form(request)
         # For the reply only: what identifies the transaction is the Via as it came.
-        _stamp_via(request, source)
+        stamp_via(request, source)
         invite = self.transactions.find_server(request, "INVITE") if method == "CANCEL" else None
         transaction = self.transactions.accept(request, destination)
         transaction.to_tag = invite.to_tag if invite is not None else self.ctx.token()
@@ -386,8 +409,8 @@ class Engine:
             admission.check_form(request)
             # The process before may have seen it, and rung.
             if self.transactions.find_server(request) is None:
-                destination = _reply_hop(request.via, invite.source)
-                _stamp_via(request, invite.source)
+                destination = reply_hop(request.via, invite.source)
+                stamp_via(request, invite.source)
                 transaction = self.transactions.accept(request, destination)
                 transaction.to_tag = self.ctx.token()
                 transaction.on_cancel = lambda cancel: self._refuse_cancelled(transaction)
@@ -428,6 +451,8 @@ class Engine:
     def _receive_invite(self, transaction: ServerTransaction, source: Hop) -> None:
         request = transaction.request
         code, replaced = self.calls.replaced_by(request)
+        if replaced is not None and replaced.key in self.aftermath:
+            code = 603  # it is being ended
         if code:
             self.respond(transaction, code)
             return
@@ -456,8 +481,7 @@ class Engine:
         except sdp.NotAcceptable:
             self.respond(transaction, 488)
             return
-        self._incoming += 1
-        leg = CalleeLeg(self, f"i{self._incoming}", transaction, offered, source, replaced)
+        leg = CalleeLeg(self, self.next_key(), transaction, offered, source, replaced)
         self.calls.add(leg)
         leg.start()
 
@@ -474,9 +498,12 @@ class Engine:
     def _unavailable(self, *, one_more: bool = True) -> int:
         """The code of a refusal that a new call would get now; 0 if it would ring."""
         limit = self.ctx.config.max_calls if one_more else None
+        if self._closed:
+            return 480
         if self._draining or (self._refuses_calls and one_more):
             return 503
-        return 486 if limit is not None and len(self.calls) >= limit else 0
+        calls = len(self.calls) - len(self.aftermath)
+        return 486 if limit is not None and calls >= limit else 0
 
     def _refuse_malformed(self, fault: Malformed, source: Hop) -> None:
         """Answer a request that cannot be read, if it can be answered; forget it at once.
@@ -486,8 +513,8 @@ class Engine:
         request = fault.message
         if request is None or not admission.answerable(request):
             return
-        destination = _reply_hop(request.via, source)
-        _stamp_via(request, source)
+        destination = reply_hop(request.via, source)
+        stamp_via(request, source)
         phrase = " ".join(str(fault).split()) if fault.code == 400 else ""
         response = self.ctx.response(
             request, fault.code, to_tag=self.ctx.token(), reason=phrase.capitalize()[:60]
@@ -505,30 +532,6 @@ class Engine:
 
 if TYPE_CHECKING:
     _implements: type[Stack] = Engine  # the type checker compares every member
-
-
-def _reply_hop(via: Via, source: Hop) -> Hop:
-    """Where responses to a request from ``source`` go (§18.2.2, RFC 3581 §4).
-
-    Over TCP they go back on its connection; should that be gone, to the sent-by port.
-    """
-    if "rport" in via.params and not source.reliable:
-        return source
-    return source._replace(port=via.port or DEFAULT_PORT)
-
-
-def _stamp_via(request: Message, source: Hop) -> None:
-    """Write ``received`` and ``rport`` into the top Via of ``request`` (§18.2.1, RFC 3581 §4)."""
-    via = request.via
-    rport = "rport" in via.params
-    if not rport and via.host == source.host:
-        return
-    params = via.params | {"received": source.host}
-    if rport:
-        params["rport"] = str(source.port)
-    stamped = str(Via(via.transport, via.host, via.port, params))
-    rest = split_commas(request.headers["Via"])[1:]
-    request.headers.replace_first("Via", ", ".join([stamped, *rest]))
 
 
 def _sent_request(data: bytes) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from ..stack import Hop
 from .dialog import Dialog
 
 __all__ = [
+    "CSEQ_GAP",
     "CallRecord",
     "DialogRecord",
     "Left",
@@ -25,6 +26,10 @@ __all__ = [
     "lasting",
     "record_key",
 ]
+
+CSEQ_GAP = 100
+"""Numbers that are left out of a dialog's sequence after a crash.  Gaps are legal (§8.1.1.5); a
+record that was written too late would otherwise give a number too low, which is answered 500."""
 
 Role: TypeAlias = Literal["caller", "callee"]
 

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ...protocol.events import EndCause
-from ..stack import CallEnded, Hop, StackRefusal
+from ..stack import CallEnded, Hop, Media, StackRefusal
 from . import sdp
 from .asks import Ask, Bye, OnFinal
 from .authentication import Attempt, Requests
@@ -40,7 +40,7 @@ from .transactions import ServerTransaction, Transactions
 from .unacked import UnackedAnswer
 from .uri import NameAddr, SipUri, UriError
 
-__all__ = ["EndedBy", "Ending", "Leg", "LegState", "Registry", "cancel_timer"]
+__all__ = ["LEFT_BEHIND", "EndedBy", "Ending", "Leg", "LegState", "Registry", "cancel_timer"]
 
 
 EndedBy: TypeAlias = Literal["local", "remote", "timeout"]
@@ -89,6 +89,10 @@ class Ending:
     by: EndedBy
     code: int | None = None
     reason: str = ""
+
+
+LEFT_BEHIND = Ending("phone_crashed", "local")
+"""Of a call that another process has left behind."""
 
 
 class Leg:
@@ -227,6 +231,16 @@ class Leg:
                 self.refers.transfer(command, target, uri, consult)
         except UriError as error:
             raise StackRefusal("bad_uri", str(error)) from None
+
+    def adopt(self, record: CallRecord) -> None:
+        """Take what the records of both kinds of call have."""
+        self.began = record.began
+        self.session.media = Media(host=self._ctx.config.host, port=record.rtp_port)
+
+    def clean_up(self) -> None:
+        """End the call that another process has left behind; harmless if it is ending already."""
+        if self.state is LegState.CONFIRMED:
+            self.send_bye(LEFT_BEHIND)
 
     def give_away(self) -> None:
         """The peer talks to somebody else now."""

@@ -31,6 +31,7 @@ __all__ = [
     "Malformed",
     "Message",
     "Via",
+    "as_sent",
     "parse",
     "read_headers",
     "readable",
@@ -319,6 +320,13 @@ def parse(data: bytes) -> Message:
         raise Malformed(f"version {message.version}", message, code=505)
     message.content = _cut(content, message)
     return message
+
+
+def as_sent(data: bytes) -> Message:
+    """A request of ours again, from its datagram.  Raises Malformed."""
+    message = parse(data)
+    headers = [item for item in message.headers.items() if _key(item[0]) != "content-length"]
+    return Message.request(message.method, message.uri, headers, message.content)
 
 
 def read_headers(data: bytes) -> tuple[Headers, bytes]:

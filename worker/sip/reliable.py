@@ -85,6 +85,15 @@ class ReliableRinging:
         self._interval = ctx.config.t1
         self._timers: tuple[Timer, ...] = ()
 
+    def go_on(self, number: int) -> None:
+        """After the number of another process; its latest one is perhaps not acknowledged yet."""
+        self.number = number
+        self._open = True
+
+    def restart(self) -> None:
+        """The latest one is not waited for: a new one takes its place."""
+        self._open = False
+
     def send(self, code: int) -> None:
         """Send ``code``, once the one before it is acknowledged."""
         if self._open:

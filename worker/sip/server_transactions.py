@@ -134,6 +134,15 @@ class ServerInvite(ServerTransaction):
                 self._timer_g = self._ctx.after(self._interval, self._on_timer_g)
             self._timer_h = self._ctx.after(wait, self._on_timer_h)
 
+    def go_on(self, state: State, response: bytes) -> None:
+        """Be as another process has left it: in PROCEEDING or ACCEPTED."""
+        self.state = state
+        if state is State.PROCEEDING:
+            self.last = response
+        else:
+            self._request = None
+            self._transactions.linger(self, 64 * self._ctx.config.t1)  # Timer L
+
     @property
     def accepted(self) -> bool:
         """Our final response was a 2xx: its ACK is the core's matter."""

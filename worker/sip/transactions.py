@@ -118,6 +118,14 @@ class Transactions:
         self._clients[transaction.key] = transaction
         return transaction
 
+    def restore(
+        self, request: Message, destination: Hop, user: ClientUser, left: State
+    ) -> ClientInvite:
+        """The client transaction of an INVITE that another process has sent and ``left`` so."""
+        transaction = ClientInvite(self, request, destination, user, left=left)
+        self._clients[transaction.key] = transaction
+        return transaction
+
     def find_client(self, branch: str, method: str) -> ClientTransaction | None:
         """Whose response has this top branch and CSeq method (§17.1.3)."""
         return self._clients.get((branch, method))

@@ -30,6 +30,10 @@ class UnackedAnswer:
         self._repeat = ctx.after(self._interval, self._on_repeat)
         self._limit = ctx.after(64 * ctx.config.t1, self._on_limit)
 
+    def repeat(self) -> None:
+        """Send a copy now."""
+        self._ctx.send(self.data, self._destination)
+
     def stop(self) -> None:
         """No more copies: the ACK came, or the call is over."""
         self._repeat.cancel()
