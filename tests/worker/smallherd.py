@@ -87,13 +87,26 @@ def sip_socket(address: tuple[str, int] = ("127.0.0.1", 0)) -> socket.socket:
 class SmallPhone:
     """One phone, as its supervisor sees it."""
 
-    def __init__(self, herd: SmallHerd, spec: PhoneSpec, incarnation: int) -> None:
+    def __init__(
+        self,
+        herd: SmallHerd,
+        spec: PhoneSpec,
+        incarnation: int,
+        *,
+        same: SmallPhone | None = None,
+    ) -> None:
+        """``same`` is an incarnation before, whose sockets and ports it has."""
         self.herd = herd
         self.spec = spec
         self.incarnation = incarnation
-        self._number = len(herd.phones)
-        self.host, self.port, sockets = bind(spec.address, 0)
-        self.sip, self.tcp = (socket.socket(fileno=fd) for fd in sockets)
+        if same is None:
+            self._number = len(herd.phones)
+            self.host, self.port, sockets = bind(spec.address, 0)
+            self.sip, self.tcp = (socket.socket(fileno=fd) for fd in sockets)
+        else:
+            self._number = same._number
+            self.host, self.port = same.host, same.port
+            self.sip, self.tcp = same.sip.dup(), same.tcp.dup()
         self.output, self.output_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.pid = 0
         self.pidfd = -1
