@@ -97,7 +97,7 @@ EXPECTED = {
 
 @pytest.mark.slow
 def test_every_kind_of_leak_is_found(tmp_path: Path) -> None:
-    for name in ("conftest.py", "interop.py", "leaks.py"):
+    for name in ("conftest.py", "faultmatrix.py", "interop.py", "leaks.py"):
         shutil.copy(HERE / name, tmp_path)
     with (tmp_path / "conftest.py").open("a") as conftest:
         conftest.write("\nimport leaks\n\nleaks.DEADLINE = 0.4\n")

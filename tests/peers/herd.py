@@ -88,7 +88,7 @@ class HerdProcess:
             )
         try:
             for phone in phones if wait else ():
-                self.wait_event(phone=phone["name"], kind="phone_state", state="ready", timeout=15)
+                self.wait_event(phone=phone["name"], kind="phone_state", state="ready", timeout=30)
         except BaseException:
             self.close()
             raise
