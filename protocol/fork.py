@@ -14,6 +14,7 @@ import msgspec
 from .errors import ProtocolError
 
 __all__ = [
+    "JOURNAL_BLOCK",
     "Died",
     "Fork",
     "ForkFailed",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 MAX_PACKET = 65536
+JOURNAL_BLOCK = 4096
+"""Bytes of a block of a phone's journal; the first has no record."""
 
 
 class SipSockets(NamedTuple):

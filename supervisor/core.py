@@ -154,7 +154,8 @@ class _End:
 class Core:
     """The decisions of one supervisor.
 
-    ``token`` makes the secret a worker proves itself with, ``jitter`` numbers from 0 to 1.
+    ``token`` makes the secret a worker proves itself with, ``jitter`` numbers from 0 to 1;
+    ``has_journal(phone)`` tells whether its processes have ever written down a call.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class Core:
         version: str,
         wait_registered: bool = True,
         jitter: Callable[[], float] = random.random,
+        has_journal: Callable[[str], bool] = lambda phone: False,
     ) -> None:
         self.spec = spec
         self.events = events
@@ -206,6 +208,7 @@ class Core:
             token=token,
             settled=self._settled,
             lost=self._lost,
+            has_journal=has_journal,
         )
         self._hang_watch = HangWatch(
             table=self.table,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from ..protocol.fork import JOURNAL_BLOCK
+
 __all__ = ["Journals"]
 
 
@@ -25,6 +27,11 @@ class Journals:
         if fd is None:
             fd = self._fds[phone] = os.memfd_create("sipherd-journal", os.MFD_CLOEXEC)
         return fd
+
+    def is_used(self, phone: str) -> bool:
+        """Whether a record was ever written: they come after the first block."""
+        fd = self._fds.get(phone)
+        return fd is not None and os.fstat(fd).st_size > JOURNAL_BLOCK
 
     def close(self, phone: str) -> None:
         """Forget the phone's journal; harmless where it has none."""

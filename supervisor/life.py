@@ -94,6 +94,7 @@ class Life:
         token: Callable[[], str],
         settled: Callable[[Phone], None],
         lost: Callable[[Phone], tuple[str, ...]],
+        has_journal: Callable[[str], bool],
     ) -> None:
         self.table = table
         self.timers = timers
@@ -104,6 +105,7 @@ class Life:
         self._token = token
         self._settled = settled
         self._lost = lost
+        self._has_journal = has_journal
         self._routes: dict[bytes, Phone] = {}
         self._queue: deque[Phone] = deque()
         self._starting: set[Phone] = set()
@@ -361,7 +363,7 @@ class Life:
         why = ""
         if decision.action == "park":
             why = f"{words}; {decision.why}" if decision.why else words
-        if phone.has_left_calls and phone.sockets is not None:
+        if self._needs_clean_up(phone):
             self._record(phone, words, ended, f"clean up its calls, then {decision}")
             self._clean_up(phone, why)
             return
@@ -370,6 +372,15 @@ class Life:
             self._fail(phone, why)
         else:
             self._leave(phone)
+
+    def _needs_clean_up(self, phone: Phone) -> bool:
+        """Whether far ends may believe in calls that nobody here knows of any more.
+
+        The journal has what was never told: a process may die with the news of a call in its hands.
+        """
+        if phone.spec.after_crash != "clean_up" or phone.sockets is None:
+            return False
+        return phone.has_left_calls or self._has_journal(phone.name)
 
     def _record(self, phone: Phone, cause: str, calls: tuple[str, ...], next_action: str) -> None:
         """One event and one line of the log for each death."""

@@ -152,6 +152,10 @@ class PhoneProcesses:
         """There is no phone of that name any more: nothing of it is left to clean up."""
         self._journals.close(phone)
 
+    def has_journal(self, phone: str) -> bool:
+        """Whether a process of this phone has ever written down a call."""
+        return self._journals.is_used(phone)
+
     def signal(self, key: Key, number: int) -> None:
         """Send a signal, now or once the process is there; nothing if there is none."""
         self._processes.signal(key, number)

@@ -118,6 +118,8 @@ class Driver:
             clock=lambda: self.now,
         )
         self.events: list[Event] = []
+        self.journals: set[str] = set()
+        """Phones whose processes have written down a call."""
         serial = itertools.count(1)
         self.core = Core(
             self.spec,
@@ -129,6 +131,7 @@ class Driver:
             version="0",
             wait_registered=wait_registered,
             jitter=lambda: 0.0,
+            has_journal=lambda phone: phone in self.journals,
         )
         self.effects: list[Effect] = []
         self.pids = itertools.count(5000)

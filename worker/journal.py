@@ -23,9 +23,11 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..protocol.fork import JOURNAL_BLOCK
+
 __all__ = ["BLOCK", "Journal"]
 
-BLOCK = 4096
+BLOCK = JOURNAL_BLOCK
 """Bytes; a call seldom needs more than one block."""
 _SHRINK = 64
 """Blocks above which an empty journal gives its memory back."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sipherd.supervisor.journals import Journals
+from sipherd.worker.journal import Journal
 
 
 @pytest.fixture
@@ -46,3 +47,11 @@ def test_closed_they_are_gone(journals: Journals) -> None:
     journals.close_all()
     assert len(journals) == 0
     assert not any(map(is_open, fds))
+
+
+def test_a_journal_is_used_once_it_has_a_record(journals: Journals) -> None:
+    assert not journals.is_used("alice")
+    journal = Journal(journals.open("alice"))
+    assert not journals.is_used("alice")
+    journal.write("a", b"x")
+    assert journals.is_used("alice")

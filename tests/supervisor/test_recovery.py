@@ -421,6 +421,24 @@ def test_before_a_phone_is_parked_its_calls_are_ended(left: Driver) -> None:
     assert left.state("alice") is PhoneState.FAILED
 
 
+def test_the_journal_may_know_of_calls_that_were_never_told() -> None:
+    herd = Driver(phone("alice", restart=TEMPORARY))
+    herd.begin()
+    herd.journals.add("alice")
+    herd.die("alice", signal=signal.SIGSEGV)
+    (start,) = herd.wanted(StartProcess)
+    assert welcome(herd, start).purpose == "clean_up"
+
+
+def test_calls_may_be_left_behind_on_purpose() -> None:
+    herd = Driver(phone("alice", restart=TEMPORARY, after_crash="leave"), BOB)
+    herd.begin()
+    herd.journals.add("alice")
+    herd.place("alice", "bob")
+    herd.die("alice", signal=signal.SIGSEGV)
+    assert herd.state("alice") is PhoneState.FAILED
+
+
 def test_calls_of_earlier_processes_count_too(herd: Driver) -> None:
     herd.place("alice", "bob")
     crash(herd, 5)
