@@ -3,7 +3,9 @@
 Its I/O thread is its own, so that handshakes and floods from the network leave the messages of
 workers alone.  libzmq does not say which connection a ROUTER's peer has, nor can it end one.  But
 each message tells its descriptor, and the socket's monitor every descriptor that comes and goes, in
-order; so a connection's end is known, and one can be cut with shutdown(2).
+order; so a connection's end is known, and one can be cut with shutdown(2).  Numbers of descriptors
+are used again, and messages outlive their connection: a serial number, given when it is let in and
+told by its messages, says which of those with one descriptor it is.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from .clients import NotAdmitted
 from .log import Log
 from .pace import Sparse
 from .routers import Delivery, Router
-from .zap import DOMAIN, judge
+from .zap import DOMAIN, judge, read_user
 
 __all__ = ["MAX_CONNECTIONS", "MAX_PEERS", "ListenError", "Peer", "RemoteDoor", "open_door"]
 
@@ -60,6 +62,7 @@ class Peer:
 
     route: bytes
     fd: int
+    serial: int
     public: str
     key: str
     """The name of its key."""
@@ -69,6 +72,8 @@ class Peer:
 @dataclass(slots=True, eq=False)
 class _Connection:
     since: float
+    first: int
+    """It was not let in before this serial number."""
     is_cut: bool = False
 
 
@@ -111,6 +116,8 @@ class RemoteDoor:
         """All of them, by descriptor, the newest last."""
         self._peers: dict[int, Peer] = {}
         self._gone: list[Peer] = []
+        self._serial = 0
+        """Of the connection that was asked about last."""
         self._now = 0.0
         self._check_at = 0.0
         self._sparse = Sparse()
@@ -163,8 +170,12 @@ class RemoteDoor:
         self._now = now
         while _is_readable(self._zap):
             self._read_list()
+            self._read_monitor()  # the connection that is asked about was accepted before
+            self._serial += 1
             full = len(self._peers) >= MAX_PEERS
-            verdict = judge(self._zap.recv_multipart(zmq.NOBLOCK), self._keys, full=full)
+            verdict = judge(
+                self._zap.recv_multipart(zmq.NOBLOCK), self._keys, serial=self._serial, full=full
+            )
             self._zap.send_multipart(verdict.reply, zmq.NOBLOCK)
             if verdict.why:
                 self._tell("remote_refused", address=verdict.address, why=verdict.why)
@@ -196,17 +207,17 @@ class RemoteDoor:
     def peer(self, route: bytes, frame: zmq.Frame) -> Peer:
         """Whose message this is.  Raises NotAdmitted: it is none that counts."""
         try:
-            # Set by our libzmq for each connection, and by nobody else.
-            fd, public = frame.get(zmq.SRCFD), str(frame.get("User-Id"))
-        except zmq.ZMQError:
+            # Both are set by this side for each connection, and by nobody else.
+            fd = frame.get(zmq.SRCFD)
+            public, serial = read_user(str(frame.get("User-Id")))
+        except (zmq.ZMQError, ValueError):
             raise NotAdmitted("a message without the key it came by") from None
         known = self._peers.get(fd)
-        if known is not None and known.route == route and known.public == public:
+        if known is not None and known.serial == serial:
             return known
-        # It may have a descriptor, or have given itself a route, that another one had before.
         self._read_monitor()
-        self._lose(fd)
-        if fd not in self._connections:
+        connection = self._connections.get(fd)
+        if connection is None or serial < connection.first:
             raise NotAdmitted("it is gone already")
         if public not in self._keys:
             self._cut(fd)
@@ -217,7 +228,7 @@ class RemoteDoor:
                 "end one of them",
                 may_know=True,
             )
-        peer = Peer(route, fd, public, self._keys[public], str(frame.get("Peer-Address")))
+        peer = Peer(route, fd, serial, public, self._keys[public], str(frame.get("Peer-Address")))
         self._peers[fd] = peer
         return peer
 
@@ -257,7 +268,7 @@ class RemoteDoor:
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             kind, fd = int(event["event"]), event["value"]
             if kind == _ACCEPTED:
-                self._connections[fd] = _Connection(self._now)
+                self._connections[fd] = _Connection(self._now, self._serial + 1)
             elif kind == _DISCONNECTED:
                 self._connections.pop(fd, None)
                 self._lose(fd)

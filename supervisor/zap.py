@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from zmq.utils import z85
 
-__all__ = ["DOMAIN", "Verdict", "judge"]
+__all__ = ["DOMAIN", "Verdict", "judge", "read_user"]
 
 DOMAIN = b"sipherd"
 """Domain of the sockets that are asked for."""
@@ -32,10 +32,11 @@ class Verdict:
     """Why it is refused; empty if it is let in."""
 
 
-def judge(frames: Sequence[bytes], keys: Mapping[str, str], *, full: bool) -> Verdict:
+def judge(frames: Sequence[bytes], keys: Mapping[str, str], *, serial: int, full: bool) -> Verdict:
     """Let a client in whose public key is one of ``keys`` (key to name), unless all is ``full``.
 
-    A message of a client that was let in has its public key as ``User-Id``.
+    Each message of a connection that was let in then says by which key, and its serial number:
+    see ``read_user``.
     """
     version, request, domain, address, _, mechanism, *credentials = [*frames, *[b""] * 6][
         : max(len(frames), 6)
@@ -55,6 +56,12 @@ def judge(frames: Sequence[bytes], keys: Mapping[str, str], *, full: bool) -> Ve
         else:
             status = _OK
     text = why.encode() or b"OK"
-    user = key.encode() if status == _OK else b""
+    user = f"{key} {serial}".encode() if status == _OK else b""
     reply = [_VERSION, request, status, text, user, b""]
     return Verdict(reply, address.decode(errors="replace"), name, why)
+
+
+def read_user(text: str) -> tuple[str, int]:
+    """Public key and serial number, from the ``User-Id`` of a message."""
+    key, _, serial = text.partition(" ")
+    return key, int(serial)

@@ -40,6 +40,8 @@ from sipherd.protocol.messages import (
     StopHerd,
 )
 from sipherd.protocol.spec import HerdSpec, PhoneSpec
+from sipherd.supervisor.clients import NotAdmitted
+from sipherd.supervisor.remote import RemoteDoor
 from sipherd.ways import Remote
 from supervisor_process import ENVIRON, Start, Supervisor, a_herd, wait_for
 
@@ -469,6 +471,8 @@ import sys
 from pathlib import Path
 from sipherd.client import Connection
 from sipherd.protocol.messages import PlaceCall
+from sipherd.supervisor.clients import NotAdmitted
+from sipherd.supervisor.remote import RemoteDoor
 from sipherd.ways import Remote
 remote = Remote(endpoint=sys.argv[1], key=Path(sys.argv[2]))
 Connection("", remote).request(PlaceCall(phone="alice", target="bob"))
@@ -568,3 +572,65 @@ def test_nothing_secret_is_logged(start: Start, store: KeyStore, tmp_path: Path)
     assert "remote_cut" in text
     assert key.secret not in text
     assert store.server().secret not in text
+
+
+# --- connections that take over a descriptor -----------------------------------------------------
+
+
+class NoLog:
+    """For a door that is served by the test itself."""
+
+    def write(self, *words: object, **fields: object) -> None:
+        pass
+
+
+def frames(door: RemoteDoor, count: int) -> list[tuple[bytes, zmq.Frame]]:
+    """The next messages, with all that must be done meanwhile."""
+    found: list[tuple[bytes, zmq.Frame]] = []
+    deadline = time.monotonic() + 20
+    while len(found) < count:
+        assert time.monotonic() < deadline, "nothing came"
+        door.look(time.monotonic())
+        found += [(route, frame) for route, frame in door.receive(1) if frame is not None]
+        time.sleep(0.001)
+    return found
+
+
+def test_what_a_dead_client_said_is_not_its_successors(store: KeyStore) -> None:
+    """Messages outlive their connection, and the next one may have its descriptor.
+
+    A says two things, of which the first is read, and dies; B comes, has A's descriptor, and says
+    something.  Then the other one of A is read: it must neither count nor push B out.
+    """
+    key, other = by(store.new("a", "")), by(store.new("b", ""))
+    with contextlib.ExitStack() as stack:
+        door = stack.enter_context(
+            contextlib.closing(RemoteDoor(LISTEN, store, NoLog()))  # type: ignore[arg-type]
+        )
+        with raw(door.endpoint, key) as first:
+            for text in (b"1", b"2"):
+                first.socket.send(text)
+            [(route, frame)] = frames(door, 1)
+            a = door.peer(route, frame)
+            wait_for(door.has_input, "the second message")
+        while a not in door.take_gone():
+            door.look(time.monotonic())
+        late: list[tuple[bytes, zmq.Frame]] = []
+        b = None
+        while b is None or b.fd != a.fd:
+            client = stack.enter_context(raw(door.endpoint, other))
+            client.socket.send(b"x")
+            came = frames(door, 1 if late else 2)
+            if not late:
+                late = [(route, frame) for route, frame in came if frame.bytes == b"2"]
+            [new] = [(route, frame) for route, frame in came if frame.bytes == b"x"]
+            b = door.peer(*new)
+        assert b.key == "b"
+        [(route, frame)] = late
+        with pytest.raises(NotAdmitted, match="gone already"):
+            door.peer(route, frame)
+        assert door.take_gone() == []
+        store.revoke("b")
+        while b not in door.take_gone():
+            door.look(time.monotonic())
+        client.wait_cut()

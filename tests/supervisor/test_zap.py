@@ -6,7 +6,7 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from sipherd.supervisor.zap import judge
+from sipherd.supervisor.zap import judge, read_user
 
 PUBLIC = zmq.curve_keypair()[0]
 RAW = z85.decode(PUBLIC)
@@ -16,13 +16,14 @@ GOOD = [b"1.0", b"7", b"sipherd", b"192.0.2.1", b"", b"CURVE", RAW]
 
 
 def test_a_key_on_the_list() -> None:
-    verdict = judge(GOOD, KEYS, full=False)
-    assert verdict.reply == [b"1.0", b"7", b"200", b"OK", PUBLIC, b""]
+    verdict = judge(GOOD, KEYS, serial=9, full=False)
+    assert verdict.reply == [b"1.0", b"7", b"200", b"OK", PUBLIC + b" 9", b""]
+    assert read_user(verdict.reply[4].decode()) == (PUBLIC.decode(), 9)
     assert (verdict.address, verdict.key, verdict.why) == ("192.0.2.1", "laptop", "")
 
 
 def test_no_more_of_them() -> None:
-    verdict = judge(GOOD, KEYS, full=True)
+    verdict = judge(GOOD, KEYS, serial=9, full=True)
     assert verdict.reply[2] == b"500"
     assert verdict.why == "too many clients of other machines"
 
@@ -44,7 +45,7 @@ def test_no_more_of_them() -> None:
     ],
 )
 def test_all_else_is_refused(frames: list[bytes], why: str) -> None:
-    verdict = judge(frames, KEYS, full=False)
+    verdict = judge(frames, KEYS, serial=9, full=False)
     assert why in verdict.why
     version, request, status, _, user, metadata = verdict.reply
     assert version == b"1.0"
