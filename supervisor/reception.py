@@ -125,6 +125,9 @@ class Reception:
         self._dismiss_gone(remote)
         ours = _route_of(route)
         client = self._clients.get(ours)
+        if client is not None and client.peer is not peer:
+            self._gone(client)  # a route can be chosen, and one that is free again be another's
+            client = None
         if client is None and not isinstance(message.body, Leave):
             client = self._clients.admit_remote(ours, peer)
             self._tell("info", "remote_client", **client.who)

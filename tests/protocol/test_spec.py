@@ -15,6 +15,7 @@ from sipherd.protocol.spec import (
     PortRange,
     RegisterSpec,
     split_advertise,
+    split_listen,
 )
 
 
@@ -114,3 +115,30 @@ def test_no_repr_shows_a_password():
         "RegisterSpec(server='pbx.lab', domain='', username='a', auth_username='', expires=3600.0)"
     )
     assert "geheim" not in repr(HerdSpec(phones=(PhoneSpec(name="a", register=register),)))
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        ("tcp://192.0.2.10:7060", ("192.0.2.10", 7060)),
+        ("tcp://[2001:db8::1]:7060", ("2001:db8::1", 7060)),
+        ("tcp://0.0.0.0:7060", ("0.0.0.0", 7060)),
+        ("tcp://pbx.lab:0", ("pbx.lab", 0)),
+    ],
+)
+def test_where_a_herd_listens(listen: str, expected: tuple[str, int]) -> None:
+    assert split_listen(listen) == expected
+    assert HerdSpec(listen=listen).listen == listen
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        *("192.0.2.10:7060", "tcp://192.0.2.10", "tcp://", "tcp://:7060", "tcp://*:7060"),
+        *("tcp://a:65536", "tcp://a:x", "tcp://a:7060/", "tcp://a b:1", "tcp://2001:db8::1:7060"),
+        *("udp://a:7060", "ipc:///tmp/x", "tcp://[::1]", "tcp://a:-1"),
+    ],
+)
+def test_where_none_can_listen(listen: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        HerdSpec(listen=listen)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from commandline import Run
+from commandline import HerdIsUp, Run, process
 from sipherd import ConnectionLost, Herd, HerdNotRunning, KeyRefused, KeysError
 from sipherd.protocol.keys import KeyStore
 from sipherd.protocol.spec import HerdSpec, PhoneSpec
@@ -132,6 +132,31 @@ def test_commands(run: Run, remote: Supervisor) -> None:
     assert stopped.code == 0
     assert stopped.out.startswith("herd lab stopped: 2 phones stopped in ")
     assert remote.wait() == 0
+
+
+def test_up_and_reload_with_listen(
+    run: Run, keys: KeyStore, herd_is_up: HerdIsUp, tmp_path: Path
+) -> None:
+    (tmp_path / "h.yaml").write_text("phones: [{name: alice, port: 0, media: none}]")
+    run("keys", "new", "laptop")
+    with process("up", "h.yaml", "--listen", "tcp://127.0.0.1:0") as up:
+        herd_is_up("default", 1)
+        listen = json.loads(run("show", "--json").out)["listen"]
+        assert "alice" in run("ps", "--connect", listen, "--key", "laptop.key").out
+        # The option stands when the file is read again, here from the other machine.
+        assert run("reload", "--connect", listen, "--key", "laptop.key").code == 0
+        assert run("stop").code == 0
+        assert up.wait(15) == 0
+
+
+def test_up_without_keys(run: Run, keys: KeyStore, tmp_path: Path) -> None:
+    (tmp_path / "h.yaml").write_text("listen: tcp://127.0.0.1:7060\nphones: [{name: alice}]")
+    with process("up", "h.yaml") as up:
+        _, err = up.communicate(timeout=20)
+    assert up.returncode == 2
+    assert err.count("\n") == 1
+    assert "make the first with: sipherd keys new NAME" in err
+    assert "expected tcp://HOST:PORT" in one_line(run, "up", "h.yaml", "--listen", "7060")
 
 
 def test_the_environment_says_where(
