@@ -30,6 +30,8 @@ def caller() -> Iterator[socket.socket]:
 
 def not_yet_forked(herd: SmallHerd, name: str = "bob", **spec: Any) -> SmallPhone:
     """A phone with sockets and without a process."""
+    # The nursery of a busy box takes seconds to be there: what waits would be too old meanwhile.
+    herd.fork("another")
     phone = SmallPhone(herd, msgspec.convert({"name": name} | spec, PhoneSpec), 1)
     herd.phones[name, 1] = phone
     return phone
