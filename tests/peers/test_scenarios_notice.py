@@ -163,6 +163,28 @@ def holds_and_retrieves(caller: Caller) -> None:
     caller.receive("200")
 
 
+def holds_and_leaves(caller: Caller) -> None:
+    caller.invite(body=described("sendrecv"))
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    invite = caller.request(leg, "INVITE", body=described("sendonly", 2), known_as="hold")
+    caller.receive("200")
+    caller.ack(leg, invite, known_as="hold ack")
+    caller.leave_out(100)
+    caller.bye(leg)
+    caller.receive("200")
+
+
+def sends_another_bye(caller: Caller) -> None:
+    caller.invite()
+    leg = caller.leg(caller.receive("200"))
+    caller.ack_2xx(leg)
+    caller.bye(leg)
+    caller.leave_out(100)
+    caller.request(leg, "BYE", known_as="second")
+    caller.receive("200")
+
+
 def crosses_the_reinvite(caller: Caller) -> None:
     caller.invite()
     leg = caller.leg(caller.receive("200"))
@@ -282,6 +304,14 @@ CALLERS: dict[str, tuple[Callable[[Member], None], list[Fault | None]]] = {
             back="direction version cseq",
             back_ack="cseq",
         ),
+    ),
+    "callee_is_held_and_left": (
+        holds_and_leaves,
+        faults(hold="to_tag cseq direction", hold_ack="cseq", BYE=f"{IN_DIALOG} gap"),
+    ),
+    "callee_gets_two_byes": (
+        sends_another_bye,
+        faults(ACK="to_tag", BYE="cseq to_tag", second=f"{IN_DIALOG} gap"),
     ),
     "callee_glares": (
         crosses_the_reinvite,
@@ -465,6 +495,30 @@ def hears_keys(callee: Callee) -> None:
     callee.respond(callee.receive("BYE"), 200)
 
 
+def hangs_up_with_a_gap(callee: Callee) -> None:
+    callee.leave_out(100)
+    callee.bye(callee.invite)
+    callee.receive("200")
+
+
+def dies_before_the_ack(callee: Callee) -> None:
+    hangs_up_with_a_gap(takes(callee))
+
+
+def dies_after_a_reinvite(callee: Callee) -> None:
+    takes(callee)
+    answer = described("recvonly", 2)
+    callee.respond(callee.receive("INVITE"), 200, body=answer, known_as="held")
+    callee.receive("ACK")
+    hangs_up_with_a_gap(callee)
+
+
+def dies_after_a_key(callee: Callee) -> None:
+    takes(callee)
+    callee.respond(callee.receive("INFO"), 200, known_as="200 to INFO")
+    hangs_up_with_a_gap(callee)
+
+
 def is_replaced(callee: Callee) -> None:
     takes(callee)
     second = callee.receive("INVITE")
@@ -489,6 +543,15 @@ CALLEES: dict[str, tuple[Callable[[Callee], None], list[Fault | None]]] = {
     ),
     "caller_offers_late": (answers, faults(_200="to_tag body")),
     "caller_is_hung_up_on": (answers_and_hangs_up, faults(BYE="uri from_tag to_tag")),
+    "caller_acks_late": (dies_before_the_ack, faults(BYE="uri from_tag to_tag gap")),
+    "caller_holds_and_is_left": (
+        dies_after_a_reinvite,
+        faults(held="cseq", BYE="uri from_tag to_tag gap"),
+    ),
+    "caller_presses_a_key_and_is_left": (
+        dies_after_a_key,
+        faults(_200_to_INFO="cseq", BYE="uri from_tag to_tag gap"),
+    ),
     "caller_never_acks": (gives_up_on_the_ack, faults(BYE="from_tag to_tag")),
     "caller_repeats_invite": (
         copes_with_copies,
