@@ -19,8 +19,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-GRACE = 0.75
-"""Seconds that the herd gets to leave by itself: the nursery begins to kill after 0.7."""
+GRACE = 0.6
+"""Seconds that the herd gets to leave by itself: a phone that can does so within 0.5."""
 PATIENCE = 5.0
 """Seconds for the kernel to end what was killed."""
 AGAIN = 0.02
