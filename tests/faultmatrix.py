@@ -79,7 +79,7 @@ def render(
 ) -> str:
     """The page. `files` are links to the tests; a row that failed is measured as None."""
     lines = [
-        f"| [{row}]({files.get(row, '')}) | {holds} | {_cells(row, measured)} |"
+        f"| [{row}]({files.get(row, '')}) | {holds} | {_cells(row, measured)}"
         for row, holds in rows.items()
     ]
     return "\n".join(
@@ -96,9 +96,9 @@ def render(
 def _cells(row: str, measured: Mapping[str, Measured | None]) -> str:
     found = measured.get(row)
     if found is None:
-        return f"**{'failed' if row in measured else 'not run'}** | | "
+        return f"**{'failed' if row in measured else 'not run'}** | | |"
     lost = "n/a" if found.lost is None else str(found.lost)
-    return f"{_time(found.detected)} | {_time(found.ready)} | {lost}"
+    return f"{_time(found.detected)} | {_time(found.ready)} | {lost} |"
 
 
 def _time(seconds: float | None) -> str:
@@ -127,16 +127,16 @@ class _Run:
     def __init__(self, page: Path) -> None:
         self._page = page
         self._measured: dict[str, Measured | None] = {}
+        self._failed: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        properties: dict[str, Any] = dict(report.user_properties)
-        if PROPERTY not in properties:
-            return
-        row, *figures = json.loads(properties[PROPERTY])
         if report.failed:
-            self._measured[row] = None
-        elif report.when == "teardown" and row not in self._measured:
-            self._measured[row] = Measured(*figures)
+            self._failed.add(report.nodeid)
+        properties: dict[str, Any] = dict(report.user_properties)
+        if PROPERTY in properties:  # set at the end of the test, whatever became of it
+            row, *figures = json.loads(properties[PROPERTY])
+            failed = report.nodeid in self._failed
+            self._measured[row] = None if failed else Measured(*figures)
 
     def pytest_sessionfinish(self) -> None:
         files = {row: os.path.relpath(file, self._page.parent) for row, file in marked_rows()}

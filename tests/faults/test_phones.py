@@ -10,7 +10,7 @@ import pytest
 
 from faults.conftest import VICTIM, Trial, ill
 from sipherd import Herd, PhoneState
-from sipherd.protocol.events import PhoneDied, PhoneMoved
+from sipherd.protocol.events import Answered, CallEnded, PhoneDied, PhoneMoved
 
 READY = PhoneState.READY
 QUICKLY_HUNG = {"late": "300ms", "suspect": "600ms", "hung": "1s"}
@@ -33,6 +33,40 @@ def test_idle(trial: Trial) -> None:
     trial.detected()
     assert died.cause == "SIGKILL (perhaps out of memory)"
     restarted(trial, herd)
+
+
+@pytest.mark.fault("SIGKILL of a ringing phone")
+def test_ringing(trial: Trial) -> None:
+    herd = trial.herd({**VICTIM, "on_incoming": {"answer_after": "0.5s"}})
+    call = herd["carol"].call("alice")
+    call.wait_ringing(timeout=5)
+    trial.kill(herd["alice"].info().pid)
+    died = trial.event(PhoneDied)
+    trial.detected()
+    assert len(died.calls) == 1
+    trial.event(PhoneMoved, state=READY)
+    trial.ready()
+    call.wait_answered(timeout=10)
+    call.hang_up(timeout=10)
+    assert call.info.cause == "hung_up"
+    trial.bystanders()
+
+
+@pytest.mark.fault("SIGKILL of a phone in a call")
+def test_in_a_call(trial: Trial) -> None:
+    herd = trial.herd({**VICTIM, "on_incoming": {"answer_after": 0}})
+    call = herd["carol"].call("alice")
+    call.wait_answered(timeout=5)
+    trial.event(Answered)
+    trial.kill(herd["alice"].info().pid)
+    trial.event(CallEnded, cause="phone_crashed")
+    trial.detected()
+    trial.event(PhoneMoved, state=READY)
+    trial.ready()
+    call.wait_ended(timeout=10)
+    ended = trial.event(CallEnded, "carol")
+    assert (ended.cause, ended.by) == ("hung_up", "remote")
+    trial.bystanders()
 
 
 @pytest.mark.fault("SIGSTOP of a phone")

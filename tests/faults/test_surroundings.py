@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,3 +115,22 @@ def test_port_thief(trial: Trial) -> None:
     trial.event(PhoneMoved, state=PhoneState.READY)
     assert herd["alice"].info().port == alice.port
     trial.bystanders()
+
+
+@pytest.mark.soak
+@pytest.mark.fault("CPU overload, four times the cores")
+def test_cpu_overload(trial: Trial) -> None:
+    """For 20 s, with thresholds of 1, 2 and 4 s."""
+    hang = {"late": "1s", "suspect": "2s", "hung": "4s"}
+    herd = trial.herd(*({**VICTIM, "name": f"phone-{n}", "hang": hang} for n in range(1, 21)))
+    pids = {phone.name: phone.pid for phone in herd.phones()}
+    burn = [sys.executable, "-c", "import time\nwhile time.process_time() < 60: pass"]
+    burners = [subprocess.Popen(burn) for _ in range(4 * (os.cpu_count() or 1))]
+    try:
+        trial.harm(lambda: time.sleep(20))
+        trial.bystanders()
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert {phone.name: phone.pid for phone in herd.phones()} == pids
