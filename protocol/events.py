@@ -44,6 +44,7 @@ __all__ = [
     "HerdStarted",
     "HerdStopping",
     "IncomingCall",
+    "LimitReached",
     "MediaStats",
     "NurseryDied",
     "Overflow",
@@ -521,6 +522,17 @@ class RtpPairSkipped(Body, frozen=True, kw_only=True, tag="rtp_pair_skipped"):
     why: str
 
 
+class LimitReached(Body, frozen=True, kw_only=True, tag="limit_reached"):
+    """A phone's process has as many descriptors as it may: what it wanted one for fails.
+
+    Told once in ten seconds; the counter ``descriptors_exhausted`` has each time.
+    """
+
+    limit: Literal["descriptors"] = "descriptors"
+    ceiling: int
+    wanted: str
+
+
 class SipTrace(Body, frozen=True, kw_only=True, tag="sip"):
     """One SIP message on the wire, for a phone with ``trace: true``."""
 
@@ -555,7 +567,13 @@ CallEvent: TypeAlias = (
 )
 RegistrationEvent: TypeAlias = Registered | RegistrationFailed | Unregistered
 WorkerEvent: TypeAlias = (
-    CallEvent | RegistrationEvent | TurnedAway | CallCleanedUp | RtpPairSkipped | SipTrace
+    CallEvent
+    | RegistrationEvent
+    | TurnedAway
+    | CallCleanedUp
+    | RtpPairSkipped
+    | LimitReached
+    | SipTrace
 )
 """What a phone's process reports; the rest is the supervisor's own."""
 AnyBody: TypeAlias = (

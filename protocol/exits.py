@@ -18,6 +18,8 @@ class WorkerExit(enum.IntEnum):
     """It had nothing left to do."""
     CRASHED = 1
     """An exception that nobody caught."""
+    MEMORY = 77
+    """It reached its memory ceiling, or the machine had no more."""
     CONFIGURATION = 78
     """It can't serve what it was welcomed with (EX_CONFIG of sysexits.h)."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from .errors import ProtocolError
+from .limits import Limits
 
 __all__ = [
     "JOURNAL_BLOCK",
@@ -47,6 +48,7 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):
     token: str
     endpoint: str
     """ZeroMQ endpoint the worker says hello to."""
+    limits: Limits = Limits()
     pulse: int = 0
     """Its slot for signs of life (``protocol.pulse``)."""
 

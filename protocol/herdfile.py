@@ -15,10 +15,11 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 import yaml
 
-from . import hang_spec, log_spec, restart_spec, spec
+from . import hang_spec, limits, log_spec, restart_spec, spec
 from ._template import expand
 from .errors import HerdFileError
 from .hang_spec import HangSpec
+from .limits import Limits
 from .log_spec import LogSpec
 from .restart_spec import Backoff, RestartSpec
 from .spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec, PortRange, RegisterSpec
@@ -310,6 +311,7 @@ class _Reader:
                 "on_parked": self._one_of("close", "hold"),
                 "after_crash": self._one_of("clean_up", "leave"),
                 "hang": self._hang,
+                "limits": self._limits,
                 "start_timeout": self._checked(self._seconds, spec.check_start_timeout),
             },
             required=("name",),
@@ -451,6 +453,30 @@ class _Reader:
             return HangSpec(**found)
         except ValueError as error:
             raise _Wrong(str(error)) from None
+
+    def _limits(self, place: _Place) -> Limits | None:
+        def cpus(place: _Place) -> tuple[int, ...]:
+            if not isinstance(place.node, yaml.SequenceNode):
+                raise _Wrong(f"expected a list such as [0, 1], got {_kind(place.node)}")
+            found = tuple(
+                self._int(place.item(index, node)) for index, node in enumerate(place.node.value)
+            )
+            try:
+                limits.check_cpus(found)
+            except ValueError as error:
+                raise _Wrong(f"{list(found)}: {error}") from None
+            return found
+
+        known = len(self._problems)
+        found = self._mapping(
+            place,
+            {
+                "memory": self._checked(self._size, limits.check_memory),
+                "descriptors": self._checked(self._int, limits.check_descriptors),
+                "cpus": cpus,
+            },
+        )
+        return Limits(**found) if len(self._problems) == known else None
 
     def _attempt(self, place: _Place, read: _Read[T]) -> T | None:
         """What `read` returns; None after a problem."""

@@ -16,6 +16,7 @@ import msgspec
 
 from .events import DtmfMethod
 from .hang_spec import HangSpec
+from .limits import Limits
 from .log_spec import LogSpec
 from .restart_spec import RestartSpec
 
@@ -362,6 +363,7 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         after_crash: what its next process does about the calls of one that crashed: `clean_up`
             ends them at the far end, too, and `leave` leaves them there.
         hang: for how long its progress may be overdue.
+        limits: what its process may use of the machine.
         start_timeout: seconds for its process to serve, from the moment it is asked for.
     """
 
@@ -388,6 +390,7 @@ class PhoneSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     on_parked: Literal["close", "hold"] = "close"
     after_crash: Literal["clean_up", "leave"] = "clean_up"
     hang: HangSpec = HangSpec()
+    limits: Limits = Limits()
     start_timeout: float = 10.0
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ from .protocol.events import (
     HerdStarted,
     HerdStopping,
     IncomingCall,
+    LimitReached,
     MediaStats,
     NurseryDied,
     Overflow,
@@ -147,7 +148,14 @@ def severity(body: AnyBody) -> Severity:
             return loud.get(state, "detail")
         case CallCleanedUp(how="bye_unanswered" | "cancel_unanswered"):
             return "warning"
-        case PortSkipped() | RtpPairSkipped() | Overflow() | TurnedAway() | FaultInjected():
+        case (
+            PortSkipped()
+            | RtpPairSkipped()
+            | LimitReached()
+            | Overflow()
+            | TurnedAway()
+            | FaultInjected()
+        ):
             return "warning"
         case RegistrationFailed() | TransferFailed() | AudioOneWay() | RecordEnded(why="failed"):
             return "warning"
@@ -298,6 +306,8 @@ def _describe_call(body: AnyBody) -> str:
             return f"ended at its far end, too, after the crash ({_CLEAN_UP[how]}): {sip_call_id}"
         case TurnedAway(from_uri=uri, code=code, cause=cause):
             return f"turned away {uri}: {code} ({cause})"
+        case LimitReached(limit=limit, ceiling=ceiling, wanted=wanted):
+            return f"no {limit} left for {wanted}: the ceiling is {ceiling}"
         case RtpPairSkipped(port=port, why=why):
             return f"RTP port {port} skipped: {why}"
         case SipTrace(first_line=first, peer=(host, port)) as trace:

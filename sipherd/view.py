@@ -9,12 +9,16 @@ from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
 from .protocol.events import (
+    BoxOverloaded,
+    BoxRecovered,
     Event,
     HerdReady,
     HerdStopping,
+    LimitReached,
     NurseryDied,
     PhoneAdded,
     PhoneDied,
+    PhoneLate,
     PhoneMoved,
     PhoneRemoved,
     PortSkipped,
@@ -54,7 +58,9 @@ def only_trouble(event: Event) -> str | None:
     match event.body:
         case PortSkipped() | RtpPairSkipped() | PhoneDied() | NurseryDied() | RegistrationFailed():
             return event_line(event) + "\n"
-        case PhoneMoved(state=PhoneState.FAILED):
+        case PhoneMoved(state=PhoneState.FAILED) | PhoneLate() | LimitReached():
+            return event_line(event) + "\n"
+        case BoxOverloaded() | BoxRecovered():
             return event_line(event) + "\n"
     return None
 

@@ -39,7 +39,8 @@ class Admission:
 class Admissions:
     """Gives phones what they need, and takes it back.
 
-    ``jitter`` gives the numbers from 0 to 1 that their restarts are spread by.
+    ``jitter`` gives the numbers from 0 to 1 that their restarts are spread by; ``cpus`` are the
+    processors that there are, None for all that anybody names.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Admissions:
         ports: PortPool,
         rtp: RtpPool,
         jitter: Callable[[], float] = random.random,
+        cpus: Collection[int] | None = None,
     ) -> None:
         self._table = table
         self.ports = ports
         self.rtp = rtp
         self._jitter = jitter
+        self._cpus = cpus
 
     def admit(self, specs: Sequence[PhoneSpec]) -> Admission:
         """Reserve and bind all that these phones need, or raise AdmissionError and keep nothing.
@@ -94,6 +97,19 @@ class Admissions:
             self._table.add(phone)
         return Admission(phones, skips)
 
+    def _check_cpus(self, spec: PhoneSpec) -> None:
+        """Raises AdmissionError."""
+        if self._cpus is None or spec.limits.cpus is None:
+            return
+        missing = [cpu for cpu in spec.limits.cpus if cpu not in self._cpus]
+        if missing:
+            word = "cpu" if len(missing) == 1 else "cpus"
+            raise AdmissionError(
+                "no_such_cpu",
+                f"phone {spec.name}: no {word} {', '.join(map(str, missing))} for this herd, which "
+                f"may run on {', '.join(map(str, sorted(self._cpus)))}; correct limits.cpus",
+            )
+
     def make(
         self, spec: PhoneSpec, asked: PhoneSpec, fixed: Collection[int], *, port: int | None = None
     ) -> tuple[Phone, list[Skip]]:
@@ -102,6 +118,7 @@ class Admissions:
         With ``port`` it is given none, but is to bind this one when it starts.  Raises
         AdmissionError and PortError.
         """
+        self._check_cpus(spec)
         first = self.lease_rtp(spec)
         binding: Binding | None = None
         skips: list[Skip] = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..protocol.errors import CallNotFound, PhoneNotFound
@@ -156,6 +156,7 @@ class Core:
 
     ``token`` makes the secret a worker proves itself with, ``jitter`` numbers from 0 to 1;
     ``has_journal(phone)`` tells whether its processes have ever written down a call.
+    ``cpus`` are the processors that phones may be bound to, None for any.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class Core:
         wait_registered: bool = True,
         jitter: Callable[[], float] = random.random,
         has_journal: Callable[[str], bool] = lambda phone: False,
+        cpus: Collection[int] | None = None,
     ) -> None:
         self.spec = spec
         self.events = events
@@ -196,7 +198,9 @@ class Core:
         """The phones of the herd file, until HerdReady."""
         self._is_ready = False
         self._slots = RegisterSlots(spec.register_rate, self._timers, self._grant_slot)
-        self._admissions = Admissions(table=self.table, ports=ports, rtp=rtp, jitter=jitter)
+        self._admissions = Admissions(
+            table=self.table, ports=ports, rtp=rtp, jitter=jitter, cpus=cpus
+        )
         self._spawns = SpawnLimit(spec.spawn_rate)
         self._life = Life(
             table=self.table,

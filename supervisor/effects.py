@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ..protocol.fork import SipSockets
+from ..protocol.limits import Limits
 from ..protocol.messages import (
     ClientMessage,
     Done,
@@ -206,6 +207,7 @@ class StartProcess:
     incarnation: int
     token: str
     sockets: SipSockets
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ..protocol.events import PhoneAdded, PhoneDied, PhoneMoved, PhoneRemoved, PortSkipped
-from ..protocol.exits import DO_NOT_RETRY
+from ..protocol.exits import DO_NOT_RETRY, WorkerExit
+from ..protocol.limits import Limits, megabytes
 from ..protocol.messages import (
     Drain,
     Envelope,
@@ -59,10 +60,14 @@ _WITHOUT_PROCESS = frozenset(
     {PhoneState.NEW, PhoneState.BACKOFF, PhoneState.STOPPED, PhoneState.FAILED}
 )
 _NOTHING_SENT: Mapping[int, str] = {}
+_NO_LIMITS = Limits()
 
 
 def describe(
-    exit_code: int | None, number: int | None, sent: Mapping[int, str] = _NOTHING_SENT
+    exit_code: int | None,
+    number: int | None,
+    sent: Mapping[int, str] = _NOTHING_SENT,
+    limits: Limits = _NO_LIMITS,
 ) -> str:
     """The cause of a death in words; ``sent`` are the signals from here, and why."""
     if number is not None and number in sent:
@@ -73,6 +78,8 @@ def describe(
         except ValueError:
             name = f"signal {number}"
         return f"{name} (perhaps out of memory)" if number == signal.SIGKILL else name
+    if exit_code == WorkerExit.MEMORY:
+        return f"memory ceiling {megabytes(limits.memory)}" if limits.memory else "out of memory"
     if exit_code is not None:
         meaning = DO_NOT_RETRY.get(exit_code)
         return f"exit code {exit_code}" + (f" ({meaning})" if meaning else "")
@@ -182,7 +189,11 @@ class Life:
         phone.start_timer = self.timers.at(
             self.now + phone.spec.start_timeout, lambda: self._start_overdue(phone)
         )
-        self.effects.append(StartProcess(phone.name, phone.incarnation, phone.token, phone.sockets))
+        self.effects.append(
+            StartProcess(
+                phone.name, phone.incarnation, phone.token, phone.sockets, phone.spec.limits
+            )
+        )
 
     def forked(self, phone: Phone, pid: int) -> None:
         """The nursery made the process."""
@@ -324,7 +335,7 @@ class Life:
             phone.cause_timer.cancel()
             phone.cause_timer = None
         code, number = (cause.exit_code, cause.signal) if cause else (None, None)
-        words = describe(code, number, phone.signals)
+        words = describe(code, number, phone.signals, phone.spec.limits)
         if phone.state is not PhoneState.DRAINING:
             self._died(phone, words, ending(code))
             return

@@ -132,6 +132,7 @@ class PhoneProcesses:
             incarnation=request.incarnation,
             token=request.token,
             endpoint=self._endpoint,
+            limits=request.limits,
             pulse=pulse,
         )
         try:

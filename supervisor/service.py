@@ -200,6 +200,7 @@ class _Service:
             wait_registered=options.wait_registered,
             version=_version(),
             has_journal=lambda phone: self._phones.has_journal(phone),
+            cpus=os.sched_getaffinity(0),
         )
         self._notifier = Notifier(os.environ, os.getpid())
         self._reloads_on_hangup = options.reread is not None and not has_terminal()

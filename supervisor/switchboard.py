@@ -22,6 +22,7 @@ from ..protocol.events import (
     CancelResolved,
     EndCause,
     IncomingCall,
+    LimitReached,
     Overflow,
     Referred,
     Registered,
@@ -242,7 +243,7 @@ class Switchboard:
     def happened(self, phone: Phone, t: float, body: WorkerEvent) -> None:
         """Something at a phone: note it, number it, and tell whom it concerns."""
         match body:
-            case TurnedAway() | RtpPairSkipped() | SipTrace():
+            case TurnedAway() | RtpPairSkipped() | LimitReached() | SipTrace():
                 self._emit(phone, t, body, None)
             case CallCleanedUp(how=how, rtp_port=port):
                 if how != "bye_unanswered":  # its far end sends no audio any more

@@ -100,6 +100,7 @@ class Driver:
         *specs: PhoneSpec,
         sip: str = "5060-5099",
         wait_registered: bool = True,
+        cpus: tuple[int, ...] | None = None,
         **keys: Any,
     ) -> None:
         self.now = 1000.0
@@ -130,6 +131,7 @@ class Driver:
             pid=1,
             version="0",
             wait_registered=wait_registered,
+            cpus=cpus,
             jitter=lambda: 0.0,
             has_journal=lambda phone: phone in self.journals,
         )

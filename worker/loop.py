@@ -8,6 +8,7 @@ to give a sign of life.  Nobody but the loop gives it: it means that the loop go
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import select
@@ -98,8 +99,8 @@ class Worker:
         while self._exit_code is None:
             try:
                 self._turn()
-            except Exception:  # one fault must not end the other calls
-                if self._phone is None:
+            except Exception as error:  # one fault must not end the other calls
+                if self._phone is None or isinstance(error, MemoryError):
                     raise  # there are none: say so to whoever waits for the hello
                 self._note_failure(self._phone)
         # An orphan has nobody to tell.
@@ -208,6 +209,7 @@ class Worker:
             counts=self._counts,
             received=self._received,
             lost=lambda data, hop, address: delivery.undeliverable(data, address, hop),
+            exhausted=lambda: phone.exhausted("a TCP connection", time.monotonic()),
             clock=time.monotonic,
         )
         self._resolver.family = udp.family
@@ -223,6 +225,7 @@ class Worker:
             welcome.rtp_first,
             welcome.rtp_pairs,
             skipped=lambda port, why: phone.pair_skipped(port, why),
+            exhausted=lambda: phone.exhausted("the RTP ports of a call", time.monotonic()),
             shared=welcome.spec.media == "none",
             resting=welcome.rtp_resting,
             clock=time.monotonic,
@@ -333,9 +336,11 @@ class Worker:
     def _guard(self, callback: Callable[..., None], *arguments: object) -> None:
         try:
             callback(*arguments)
-        except Exception:
-            if self._phone is None:
-                raise
+        except Exception as error:
+            if self._phone is None or isinstance(error, MemoryError):
+                raise  # at the ceiling of its memory the process is of no use to any call
+            if getattr(error, "errno", None) == errno.ENOMEM:  # as ZeroMQ says it
+                raise MemoryError from error
             self._note_failure(self._phone)
 
     @staticmethod

@@ -8,6 +8,7 @@ time, and gets back when it wants to be ticked next.  What a phone does by itsel
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from ..protocol.events import (
     CallPlaced,
     CancelResolved,
     IncomingCall,
+    LimitReached,
     MediaStats,
     RtpPairSkipped,
     TurnedAway,
@@ -94,6 +96,9 @@ QUICK_WAIT = 0.4
 """The same after SIGTERM."""
 ORPHAN_WAIT = 0.35
 """Seconds an orphan serves on for the answers to its BYEs; the nursery kills it at 0.7 s."""
+
+_EXHAUSTED_EVERY = 10.0
+"""Seconds between two events about it, at least: a stranger may provoke them."""
 
 Command: TypeAlias = PlaceCall | CallCommand | PhoneCommand
 
@@ -218,6 +223,7 @@ class Phone:
         self._drained = False
         self._orphaned = False
         self._stack_errors = 0
+        self._tell_exhausted_at = 0.0
         self._reporter.ready()
         self._only_cleans_up = welcome.purpose == "clean_up"
         if self._only_cleans_up:
@@ -336,6 +342,15 @@ class Phone:
         """A stranger holds one of our RTP pairs."""
         self._counts["rtp_pairs_skipped"] += 1
         self._reporter.report(RtpPairSkipped(port=port, why=why))
+
+    def exhausted(self, wanted: str, now: float) -> None:
+        """The process has as many descriptors as it may, and could not have one for this."""
+        self.now = now
+        self._counts["descriptors_exhausted"] += 1
+        if now >= self._tell_exhausted_at:
+            self._tell_exhausted_at = now + _EXHAUSTED_EVERY
+            ceiling, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            self._reporter.report(LimitReached(ceiling=ceiling, wanted=wanted))
 
     def failed(self, what: str, traceback: str, now: float) -> None:
         """Something of ours raised: count it, log it, go on."""

@@ -17,8 +17,10 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
+from ..protocol.exits import WorkerExit
 from ..protocol.fork import Fork, SipSockets
 from ..protocol.pulse import Pulse
+from .limits import limit_memory, limit_others
 from .loop import Worker
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def run(
     Signals are as `reset_signals` has left them in the nursery: to do it again in each phone would
     copy 0.3 MB of what all share.
     """
-    code = 1
+    code: int = WorkerExit.CRASHED
     try:
         os.setsid()
         set_name(fork.phone)
@@ -81,6 +83,9 @@ def run(
         # and the disk no core.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.enable(2, all_threads=True)
+        code = WorkerExit.CONFIGURATION
+        limit_others(fork.limits)
+        code = WorkerExit.CRASHED
         worker = Worker(
             endpoint=fork.endpoint,
             phone=fork.phone,
@@ -91,7 +96,12 @@ def run(
             lifeline_fd=lifeline_fd,
             pulse=pulse,
         )
+        limit_memory(fork.limits)
         code = worker.run()
+    except MemoryError:
+        code = WorkerExit.MEMORY
+        with contextlib.suppress(Exception):
+            sys.stderr.write(traceback.format_exc())
     except BaseException:  # also SystemExit: nothing of the nursery's exit is ours to run
         with contextlib.suppress(Exception):
             sys.stderr.write(traceback.format_exc())

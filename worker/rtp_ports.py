@@ -52,6 +52,7 @@ class RtpPorts:
     With ``first`` ANY_PORT, ``pairs`` of them wherever the kernel has two free.
 
     ``skipped(port, why)`` is told of a pair that a stranger holds, once until it is free again.
+    ``exhausted()`` is told when the process has no descriptor left for one.
     ``resting`` are ports of calls that crashed, whose peers may send on for so many seconds: they
     are the last to be taken.
 
@@ -66,6 +67,7 @@ class RtpPorts:
         pairs: int,
         *,
         skipped: Callable[[int, str], None],
+        exhausted: Callable[[], None] = lambda: None,
         shared: bool = False,
         resting: Mapping[int, float] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
@@ -75,6 +77,7 @@ class RtpPorts:
         self._first = first
         self._pairs = pairs
         self._skipped = skipped
+        self._exhausted = exhausted
         self._next = 0
         self._in_use: set[int] = set()
         self._strangers: set[int] = set()
@@ -117,6 +120,7 @@ class RtpPorts:
             try:
                 sockets = self._bind_pair(port)
             except OSError as error:
+                self._check_descriptors(error)
                 refused = _why(error)
                 if port not in self._strangers:
                     self._strangers.add(port)
@@ -155,6 +159,7 @@ class RtpPorts:
                     port = probe.getsockname()[1] & ~1
                 sockets = self._bind_pair(port)
             except OSError as error:  # its neighbour is taken, or it went to somebody meanwhile
+                self._check_descriptors(error)
                 why = f"; the last one tried, {port}, is refused: {_why(error)}"
                 continue
             self._in_use.add(port)
@@ -163,6 +168,14 @@ class RtpPorts:
             f"no RTP pair left on {self._host}: {len(self._in_use)} of {self._pairs} in use by "
             f"calls{why}; raise max_calls"
         )
+
+    def _check_descriptors(self, error: OSError) -> None:
+        """No port is to blame for that.  Raises NoRtpPort."""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            self._exhausted()
+            raise NoRtpPort(
+                f"no descriptor left for an RTP pair on {self._host}; raise limits.descriptors"
+            ) from None
 
     def _bind_pair(self, port: int) -> tuple[socket.socket, ...]:
         """RTP and RTCP.  Raises OSError, and then nothing is bound."""

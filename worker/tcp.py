@@ -82,7 +82,8 @@ class Tcp:
     """All connections of one phone.
 
     ``received(data, source)`` gets each message; ``lost(data, hop, address)`` each one of ours
-    that could not be delivered, but never from within `send`.  ``counts`` gets ``tcp_accepted``,
+    that could not be delivered, but never from within `send`.  ``exhausted()``: a connection could
+    not be had for want of a descriptor.  ``counts`` gets ``tcp_accepted``,
     ``tcp_opened``, ``tcp_refused``, ``tcp_bad_stream``, ``tcp_cut_short``, ``tcp_overflow``,
     ``tcp_idle``, ``tcp_evicted``.
     """
@@ -95,6 +96,7 @@ class Tcp:
         counts: Counter[str],
         received: Callable[[bytes, Hop], None],
         lost: Callable[[bytes, Hop, Address], None],
+        exhausted: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
     ) -> None:
         self._listener = socket.socket(fileno=listener_fd)
@@ -105,6 +107,7 @@ class Tcp:
         self._counts = counts
         self._received = received
         self._lost = lost
+        self._exhausted = exhausted
         self._clock = clock
         self._by_fd: dict[int, _Connection] = {}
         self._by_number: dict[int, _Connection] = {}
@@ -142,7 +145,11 @@ class Tcp:
         return True
 
     def _open(self, address: Address) -> _Connection | None:
-        sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:
+            self._exhausted()
+            return None
         try:
             if not is_wildcard(self._host):
                 # The kernel picks the port once it knows the peer, so that many can share one.
@@ -238,6 +245,7 @@ class Tcp:
         """The waiting connection would keep the loop awake, and can't be had."""
         if self._accepting:
             self._accepting = False
+            self._exhausted()
             self._epoll.unregister(self._listener.fileno())
             self._check_by(self._clock() + _PAUSE)
 

@@ -10,7 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sipherd.protocol.errors import HerdFileError
+from sipherd.protocol.hang_spec import HangSpec
 from sipherd.protocol.herdfile import load_herd_file, parse_herd
+from sipherd.protocol.limits import Limits
 from sipherd.protocol.spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec, PortRange
 
 FULL = """\
@@ -487,3 +489,51 @@ def test_mutations_of_a_valid_file(edits: list[tuple[int, int, str]]) -> None:
     for at, length, new in edits:
         text = text[:at] + new + text[at + length :]
     spec_or_problems(text)
+
+
+# -- hang and limits -------------------------------------------------------------------------------
+
+
+def test_hang_and_limits() -> None:
+    found = phone(
+        "{name: a, hang: {late: 500ms, suspect: 1s, hung: 0}, start_timeout: 1m, "
+        "limits: {memory: 500MB, descriptors: 256, cpus: [0, 1]}}"
+    )
+    assert found.hang == HangSpec(late=0.5, suspect=1.0, hung=0.0)
+    assert found.start_timeout == 60.0
+    assert found.limits == Limits(memory=500_000_000, descriptors=256, cpus=(0, 1))
+    assert phone("{name: a}").hang == HangSpec(late=3, suspect=10, hung=30)
+    assert phone("{name: a}").limits == Limits()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [("32MB", 32_000_000), ("1.5GB", 1_500_000_000), ("40000kB", 40_000_000)],
+)
+def test_sizes(size: str, expected: int) -> None:
+    assert phone(f"{{name: a, limits: {{memory: {size}}}}}").limits.memory == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("hang: {late: 3s, suspect: 3s}", "$.phones[0].hang: suspect 3: expected more than late, "),
+        ("hang: {hung: 5s}", "$.phones[0].hang: hung 5: expected more than suspect, 10 s, or 0"),
+        ("hang: {late: 1ms}", "$.phones[0].hang.late: '1ms': expected 0.2s to 24h"),
+        ("hang: {hung: 1ms}", "expected 0.2s to 24h, or 0 to observe only"),
+        ("hang: 3s", "$.phones[0].hang: expected a mapping with late, suspect, hung"),
+        ("start_timeout: 0", "$.phones[0].start_timeout: '0': expected 0.1s to 1h"),
+        ("limits: {memory: 500}", "'500': expected 32MB to 1000GB"),
+        ("limits: {memory: 1MB}", "'1MB': expected 32MB to 1000GB"),
+        ("limits: {descriptors: 10}", "'10': expected 64 to 1000000"),
+        ("limits: {cpus: 1}", "$.phones[0].limits.cpus: expected a list such as [0, 1]"),
+        ("limits: {cpus: []}", "[]: expected one or more numbers of processors"),
+        ("limits: {cpus: [0, 0]}", "[0, 0]: expected one or more numbers of processors"),
+        ("limits: {cpus: [x]}", "'x': expected a whole number"),
+        ("limits: {disk: 1GB}", "unknown key 'disk'"),
+    ],
+)
+def test_wrong_hang_and_limits(text: str, problem: str) -> None:
+    (found,) = problems(f"phones:\n  - {{name: a, {text}}}")
+    assert found.startswith("herd.yaml:")
+    assert problem in found

@@ -15,6 +15,8 @@ from sipherd.protocol.events import (
     PhoneRemoved,
     PortSkipped,
 )
+from sipherd.protocol.exits import WorkerExit
+from sipherd.protocol.limits import Limits
 from sipherd.protocol.messages import (
     AddPhones,
     Counters,
@@ -543,3 +545,38 @@ def test_a_phone_with_any_port_takes_nothing_of_the_rtp_range() -> None:
     herd.ask(RemovePhones(which=("any",)))
     herd.drain("any")
     assert len(herd.core.table) == 1
+
+
+# -- limits ------------------------------------------------------------------------------------
+
+
+def test_a_processor_that_is_not_there_is_refused() -> None:
+    herd = Driver(ALICE, phone("bob", limits=Limits(cpus=(0, 6, 7))), cpus=(0, 1))
+    herd.step(Begin(herd.spec.phones))
+    finish = herd.finished()
+    assert finish == Finish(
+        2, "phone bob: no cpus 6, 7 for this herd, which may run on 0, 1; correct limits.cpus"
+    )
+    assert not herd.kernel.bound
+
+
+def test_limits_go_with_the_process() -> None:
+    limits = Limits(memory=50_000_000, descriptors=100, cpus=(1,))
+    herd = Driver(phone("alice", limits=limits), cpus=(0, 1))
+    herd.step(Begin(herd.spec.phones))
+    assert [start.limits for start in herd.wanted(StartProcess)] == [limits]
+    refused = herd.answer(AddPhones(specs=(phone("carol", limits=Limits(cpus=(2,))),)))
+    assert refused.reason == "no_such_cpu"
+
+
+@pytest.mark.parametrize(
+    ("limits", "cause"),
+    [(Limits(memory=500_000_000), "memory ceiling 500 MB"), (Limits(), "out of memory")],
+)
+def test_a_memory_ceiling_is_named(limits: Limits, cause: str) -> None:
+    herd = Driver(phone("alice", limits=limits))
+    herd.begin()
+    herd.die("alice", exit_code=WorkerExit.MEMORY)
+    (died,) = herd.told(PhoneDied)
+    assert died.cause == cause
+    assert died.next_action.startswith("restart")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -201,3 +202,26 @@ def test_any_port_is_an_even_pair_of_the_kernel_s(address: str) -> None:
     one.close()
     ports.lease().close()
     two.close()
+
+
+@pytest.mark.parametrize("first", [20000, ANY_PORT])
+def test_no_descriptor_left(address: str, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No port is to blame: none is skipped, and it is told at once."""
+    told: list[str] = []
+    ports = RtpPorts(
+        address,
+        first,
+        3,
+        skipped=lambda port, why: told.append(why),
+        exhausted=lambda: told.append("exhausted"),
+    )
+
+    def refuse(*given: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", refuse)
+        with pytest.raises(NoRtpPort, match=r"no descriptor left .* raise limits\.descriptors"):
+            ports.lease()
+    assert told == ["exhausted"]
+    ports.lease().close()

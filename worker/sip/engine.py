@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -314,6 +315,8 @@ class Engine:
         return self.aftermath.translate(outputs) if self.aftermath else outputs
 
     def _note_error(self) -> None:
+        if isinstance(sys.exception(), MemoryError):
+            raise  # the fault of no call, and the end of the process
         self.ctx.count("engine_error")
         self.last_error = traceback.format_exc()
 

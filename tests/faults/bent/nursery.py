@@ -5,6 +5,7 @@ python nursery.py ILLNESS [arguments of the nursery]
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import signal
@@ -64,6 +65,27 @@ def stubborn() -> None:
         Phone._drain = lambda self: None  # type: ignore[method-assign]
 
     _wrap("_adopt", before)
+
+
+def leaks_memory() -> None:
+    """Each datagram leaves 10 MB behind."""
+    hoard = []
+
+    def before(self: Any, data: bytes, source: Any) -> None:
+        hoard.append(bytearray(10_000_000))
+
+    _wrap("_received", before)
+
+
+def leaks_descriptors() -> None:
+    """The first datagram leaves all the descriptors behind that can be had."""
+
+    def before(self: Any, data: bytes, source: Any) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                os.dup(0)
+
+    _wrap("_received", before)
 
 
 def _wrap(method: str, before: Callable[..., None]) -> None:
