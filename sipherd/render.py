@@ -207,7 +207,7 @@ def describe(event: Event) -> str:
             return f"{state.value}: {why}" if why else state.value
         case PhoneDied() as died:
             calls = f", ended {', '.join(died.calls)}" if died.calls else ""
-            next_action = "" if died.next_action in ("", "none") else f"; now {died.next_action}"
+            next_action = "" if died.next_action in ("", "none") else f"; {died.next_action}"
             after = duration(died.uptime)
             return f"died: {died.cause}, {died.state.value} after {after}{calls}{next_action}"
         case FaultInjected(fault=fault, code=code):

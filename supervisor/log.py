@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Container, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -149,8 +149,12 @@ class LogWriter:
 class Log:
     """Structured lines: JSON, or coloured text for a terminal."""
 
-    def __init__(self, writer: LogWriter, *, is_terminal: bool) -> None:
+    def __init__(
+        self, writer: LogWriter, *, is_terminal: bool, without: Container[str] = ()
+    ) -> None:
+        """``without`` these events: a reader of this terminal sees them already."""
         self._writer = writer
+        self._without = without
         self._reported = 0
         self._phones: PhoneLogs | None = None
         self._phones_reported = 0
@@ -182,6 +186,8 @@ class Log:
         self, level: str, event: str, fields: Mapping[str, Any] = _NOTHING, /, **more: object
     ) -> None:
         """One line; ``more`` wins over ``fields``, which may come from anybody."""
+        if event in self._without:
+            return
         named = {_RENAMED.get(key, key): value for key, value in fields.items()}
         everything = named | more
         getattr(self._logger, level)(event, **everything)

@@ -95,10 +95,16 @@ class Options:
     nursery: Sequence[str] = DEFAULT_NURSERY
 
 
+_SHOWN = ("phone_died", "reloaded")
+"""Log lines that are events, too: where both go to one terminal, the event is enough."""
+
+
 def run(options: Options) -> int:
     """Run the herd to its end; the process's exit code.  To be called by the main thread."""
     writer = LogWriter()
-    log = Log(writer, is_terminal=os.isatty(2))
+    is_terminal = os.isatty(2)
+    shown = _SHOWN if is_terminal and os.isatty(1) and options.view is not None else ()
+    log = Log(writer, is_terminal=is_terminal, without=shown)
     ready = _Ready(options.ready_fd)
     phone_logs: PhoneLogs | None = None
     try:

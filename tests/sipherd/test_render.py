@@ -208,7 +208,7 @@ def placed(uri: str, hop: tuple[str, int] = ("127.0.0.1", 5062), target: str = "
             PhoneDied(
                 cause="SIGSEGV", uptime=12.3, state=READY, calls=("c1", "c2"), next_action="parked"
             ),
-            "died: SIGSEGV, ready after 12.3 s, ended c1, c2; now parked",
+            "died: SIGSEGV, ready after 12.3 s, ended c1, c2; parked",
         ),
         (
             PhoneDied(cause="unknown", uptime=0.1, state=READY, calls=(), next_action="none"),

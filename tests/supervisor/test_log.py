@@ -198,6 +198,17 @@ def test_json_lines(pipes: Pipes) -> None:
     }
 
 
+def test_what_is_shown_elsewhere_is_left_out(pipes: Pipes) -> None:
+    out, err = pipes(), pipes()
+    writer = LogWriter(out.write_fd, err.write_fd)
+    log = Log(writer, is_terminal=False, without=("phone_died",))
+    log.write("error", "phone_died")
+    log.write("error", "nursery_died")
+    assert writer.close(5)
+    (line,) = err.read_all().splitlines()
+    assert json.loads(line)["event"] == "nursery_died"
+
+
 def test_debug_is_left_out(pipes: Pipes) -> None:
     assert logged(pipes, lambda log: log.write("debug", "detail")) == ""
 
