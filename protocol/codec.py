@@ -7,10 +7,12 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from .errors import ProtocolError
+from .events import Event
 from .messages import (
     PROTOCOL_VERSION,
     ClientMessage,
     Envelope,
+    Message,
     SupervisorToClient,
     SupervisorToWorker,
     WorkerMessage,
@@ -20,7 +22,9 @@ __all__ = [
     "MAX_MESSAGE",
     "MAX_REQUEST",
     "Codec",
+    "EncodedEvents",
     "encode",
+    "encode_event",
     "from_client",
     "from_supervisor_to_client",
     "from_supervisor_to_worker",
@@ -41,6 +45,17 @@ B = TypeVar("B")
 def encode(envelope: Envelope[Any]) -> bytes:
     """The envelope as MessagePack."""
     return _encoder.encode(envelope)
+
+
+class EncodedEvents(Message, frozen=True, kw_only=True, tag="events"):
+    """``Events`` on the wire, for a sender that encodes each event once for all who read it."""
+
+    events: tuple[msgspec.Raw, ...]
+
+
+def encode_event(event: Event) -> bytes:
+    """What EncodedEvents are made of."""
+    return _encoder.encode(event)
 
 
 class Codec(Generic[B]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ __all__ = ["Session"]
 
 R = TypeVar("R", bound=Result)
 
+#: Events that wait for a command whose output nobody reads, at most.
+_KEPT = 10_000
+
 
 class Session:
     """One command's connection to a running herd.
@@ -40,7 +44,10 @@ class Session:
     """
 
     def __init__(self, herd: str, directory: Path | None) -> None:
-        self._inbox: queue.SimpleQueue[Event | EventsMissed | SipherdError] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Event | list[int] | SipherdError] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._gap: list[int] | None = None
+        """First and last number of a gap at the end of the inbox, until somebody hears of it."""
         self._over: SipherdError | None = None
         self._connection = Connection(herd, where(herd, directory), self)
 
@@ -118,7 +125,12 @@ class Session:
             entry = self._inbox.get(timeout=timeout)
         except queue.Empty:
             return None
-        if isinstance(entry, SipherdError) and not isinstance(entry, EventsMissed):
+        if isinstance(entry, list):
+            with self._lock:
+                if self._gap is entry:
+                    self._gap = None
+                return EventsMissed(*entry)
+        if isinstance(entry, SipherdError):
             self._over = entry
             raise entry
         return entry
@@ -160,10 +172,20 @@ class Session:
 
     def on_events(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._inbox.put(event)
+            if self._inbox.qsize() < _KEPT:
+                with self._lock:
+                    self._gap = None  # one that comes later is another one
+                self._inbox.put(event)
+            else:
+                self.on_missed(event.n, event.n)
 
     def on_missed(self, first: int, last: int) -> None:
-        self._inbox.put(EventsMissed(first, last))
+        with self._lock:
+            if self._gap is None:
+                self._gap = [first, last]
+                self._inbox.put(self._gap)
+            else:  # nobody has heard of it yet: one gap instead of two
+                self._gap[1] = last
 
     def on_lost(self, error: SipherdError) -> None:
         self._inbox.put(error)

@@ -20,7 +20,7 @@ __all__ = ["HIGH_WATER", "LINGER", "Delivery", "FileRouter", "Router"]
 
 LINGER = 500
 """Milliseconds that the last messages get to leave when the socket is closed."""
-HIGH_WATER = 1000
+HIGH_WATER = 500
 """Messages that wait for each peer, and from each."""
 
 

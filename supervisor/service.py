@@ -24,12 +24,11 @@ from pathlib import Path
 
 import zmq
 
-from ..protocol.codec import MAX_MESSAGE, MAX_REQUEST, encode, from_worker
+from ..protocol.codec import MAX_MESSAGE, MAX_REQUEST, EncodedEvents, encode, from_worker
 from ..protocol.errors import KeysError, ProtocolError, RuntimeDirectoryError
 from ..protocol.events import Event
 from ..protocol.log_spec import LogSpec
 from ..protocol.messages import (
-    Events,
     LogLine,
     Missed,
 )
@@ -384,7 +383,7 @@ class _Service:
                 self._writer.out(text)
         gone: list[bytes] = []
 
-        def send(route: bytes, body: Events | Missed) -> bool:
+        def send(route: bytes, body: EncodedEvents | Missed) -> bool:
             delivery = self._reception.send(route, body)
             if delivery is Delivery.GONE:
                 gone.append(route)

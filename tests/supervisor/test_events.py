@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from sipherd.protocol.codec import EncodedEvents
 from sipherd.protocol.events import Event, HerdReady, PhoneRemoved
-from sipherd.protocol.messages import Events, Missed
+from sipherd.protocol.messages import Missed
 from sipherd.supervisor.events import BATCH, KEPT, EventStream
 
 
@@ -15,14 +18,14 @@ class Reader:
         self.got: list[Event] = []
         self.missed: list[tuple[int, int]] = []
 
-    def send(self, client: bytes, body: Events | Missed) -> bool:
+    def send(self, client: bytes, body: EncodedEvents | Missed) -> bool:
         if not self.room:
             return False
         self.room -= 1
         if isinstance(body, Missed):
             self.missed.append((body.first, body.last))
         else:
-            self.got += body.events
+            self.got += [msgspec.msgpack.decode(event, type=Event) for event in body.events]
         return True
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 
+import msgspec
 import pytest
 
+from sipherd.protocol.codec import EncodedEvents
 from sipherd.protocol.events import (
     Answered,
     CallEnded,
     CallPlaced,
     CancelResolved,
     DtmfReceived,
+    Event,
     Held,
     IncomingCall,
     MediaStats,
@@ -32,6 +35,7 @@ from sipherd.protocol.messages import (
     HoldCall,
     ListCalls,
     ListPhones,
+    Missed,
     PlaceCall,
     Ready,
     Refused,
@@ -424,8 +428,9 @@ def test_a_client_sees_the_end_of_the_call_it_holds(herd: Driver) -> None:
     herd.happens("bob", ended("i1", "cancelled"))
     seen: list[object] = []
 
-    def send(client: bytes, batch: object) -> bool:
-        seen.extend(event.body for event in batch.events)  # type: ignore[attr-defined]
+    def send(client: bytes, batch: EncodedEvents | Missed) -> bool:
+        assert isinstance(batch, EncodedEvents)
+        seen.extend(msgspec.msgpack.decode(event, type=Event).body for event in batch.events)
         return True
 
     assert not herd.core.events.flush(send)
