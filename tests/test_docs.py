@@ -14,11 +14,13 @@ import sipherd
 from sipherd.cli import sipherd as group
 from sipherd.protocol.herdfile import load_herd_file, parse_herd
 from sipherd.protocol.spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec
+from sipherd.supervisor.reload import ON_THE_FLY
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 HERD_FILE = ROOT / "docs" / "herd-file.md"
 REMOTE = ROOT / "docs" / "remote.md"
+SERVICE = ROOT / "docs" / "service.md"
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -55,6 +57,12 @@ def test_the_document_has_every_key() -> None:
             assert re.search(rf"`(ports\.)?{field}[`:.]", text), field
 
 
+def test_the_document_has_what_a_reload_can_change_of_a_herd() -> None:
+    text = SERVICE.read_text()
+    assert [field for field in ON_THE_FLY if f"`{field}`" not in text] == []
+    assert {*HerdSpec.__struct_fields__} > ON_THE_FLY
+
+
 def test_commands_exist() -> None:
     text = "\n".join([*blocks(README, "sh"), *blocks(README, "console")])
     named = re.findall(r"^(?:\$ )?sipherd (\w+)", text, re.M)
@@ -76,6 +84,6 @@ def test_the_examples_run(runtime_dir: Path, example: str) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for document in (README, HERD_FILE, REMOTE):
+    for document in (README, HERD_FILE, REMOTE, SERVICE):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
