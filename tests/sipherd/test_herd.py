@@ -177,6 +177,15 @@ def test_a_phone_dies_in_a_call(herd: Herd) -> None:
     assert (again.state, again.port, again.incarnation) == (PhoneState.READY, port, 2)
 
 
+def test_a_phone_dies_in_a_call_that_it_has_placed(herd: Herd) -> None:
+    """Who placed it is told at once; and its far end is not left in it."""
+    call, incoming = up(herd)
+    os.kill(herd["alice"].info().pid, signal.SIGKILL)
+    assert call.wait_ended(timeout=5).cause == "phone_crashed"
+    ended = incoming.wait_ended(timeout=10)
+    assert (ended.cause, ended.by) == ("hung_up", "remote")
+
+
 # Whose call it is.
 
 

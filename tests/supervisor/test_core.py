@@ -43,6 +43,7 @@ from sipherd.protocol.states import PhoneState
 from sipherd.supervisor.effects import (
     Begin,
     Finish,
+    Forget,
     Forked,
     ForkRefused,
     Log,
@@ -356,6 +357,15 @@ def test_a_phone_that_can_t_be_is_refused_with_the_reason(
     assert words in refused.message
     assert herd.kernel.bound == bound
     assert len(herd.core.table) == 2
+
+
+def test_what_its_processes_shared_goes_with_the_phone(herd: Driver) -> None:
+    """Not before: a phone that is stopped or dead may be started again."""
+    herd.ask(StopPhones(which=("alice",)))
+    herd.drain("alice")
+    assert herd.wanted(Forget) == []
+    herd.ask(RemovePhones(which=("alice",)))
+    assert herd.wanted(Forget) == [Forget("alice")]
 
 
 def test_remove_frees_the_number_for_others(herd: Driver) -> None:

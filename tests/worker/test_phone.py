@@ -97,6 +97,36 @@ def test_a_call(wire: Wire, alice: Desk) -> None:
     assert len(alice.ports.free) == len(bob.ports.free) == 10
 
 
+def test_what_outlives_the_process_is_written_before_the_message_leaves(wire: Wire) -> None:
+    bob = Desk(wire, B_, on_incoming={"answer_after": 0})
+    alice = Desk(wire, A)
+    written: list[int] = []
+    transmit = alice.phone._transmit
+
+    def count(data: bytes, hop: Hop) -> bool:
+        written.append(len(alice.journal.records))
+        return transmit(data, hop)
+
+    alice.phone._transmit = count
+    alice.call(bob.uri)
+    assert set(written) == {1}
+    assert len(bob.journal.records) == 1
+    alice.run(HangUpCall(call="c1"))
+    assert (alice.journal.records, bob.journal.records) == ({}, {})
+
+
+def test_a_journal_that_is_full_costs_no_call(wire: Wire) -> None:
+    bob = Desk(wire, B_, on_incoming={"answer_after": 0})
+    alice = Desk(wire, A)
+    alice.journal.full = bob.journal.full = True
+    alice.call(bob.uri)
+    assert alice.heard(Answered)
+    alice.run(HangUpCall(call="c1"))
+    assert alice.heard(CallEnded)[0].bye_answered is True
+    assert alice.counts["journal_failed"] == 5
+    assert bob.counts["journal_failed"] == 3
+
+
 def test_the_message_of_a_placed_call_precedes_its_end(wire: Wire, alice: Desk) -> None:
     """Sending says at once that nobody is there."""
     alice.unreachable.add(B_)
