@@ -443,6 +443,21 @@ def test_a_phone_that_does_not_answer_is_told_ever_more_firmly(herd: Driver) -> 
     assert herd.reply(id).result.reports[0].how == "stuck"
 
 
+def test_all_phones_share_one_budget(herd: Driver) -> None:
+    id = herd.ask(StopHerd())
+    phones = [phone.name for phone in herd.core.table]
+    assert len(phones) > 1
+    herd.after(5.0)
+    assert herd.signals() == [(name, signal.SIGTERM) for name in phones]
+    herd.after(3.0)
+    assert herd.signals() == [(name, signal.SIGKILL) for name in phones]
+    herd.after(2.0)
+    assert [report.how for report in herd.reply(id).result.reports] == ["stuck"] * len(phones)
+    finish = herd.finished()
+    assert finish is not None
+    assert finish.exit_code == 4
+
+
 def test_stop_now_interrupts_a_gentle_stop(herd: Driver) -> None:
     gentle = herd.ask(StopPhones(which=("alice",)))
     quick = herd.ask(StopPhones(which=("alice",), now=True))
