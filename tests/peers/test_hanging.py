@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,4 +75,16 @@ def test_one_that_is_stopped_and_goes_on(start_herd: StartHerd) -> None:
     os.kill(pid, signal.SIGCONT)
     herd.wait_event(kind="phone_late", level="fine")
     assert herd.processes() == [pid]
+    assert not herd.events(kind="phone_died")
+
+
+def test_a_supervisor_that_was_stopped_itself_blames_nobody(start_herd: StartHerd) -> None:
+    herd = start_herd([phone("alice"), phone("bob")])
+    os.kill(herd.pid, signal.SIGSTOP)
+    time.sleep(1.5)  # longer than a phone may hang
+    os.kill(herd.pid, signal.SIGCONT)
+    overloaded = herd.wait_event(kind="box_overloaded")
+    assert overloaded["sign"] == "supervisor_late"
+    assert overloaded["supervisor_late"] > 1
+    herd.wait_event(kind="box_recovered")
     assert not herd.events(kind="phone_died")
