@@ -8,14 +8,9 @@ most CAUSE_WAIT.  Stopping escalates: message, SIGTERM, SIGKILL, report (DESIGN 
 from __future__ import annotations
 
 import signal
-from collections import deque
-from collections.abc import Callable, Mapping
-
-import msgspec
+from collections.abc import Callable
 
 from ..protocol.events import PhoneAdded, PhoneDied, PhoneMoved, PhoneRemoved, PortSkipped
-from ..protocol.exits import DO_NOT_RETRY, WorkerExit
-from ..protocol.limits import Limits, megabytes
 from ..protocol.messages import (
     Drain,
     Envelope,
@@ -29,6 +24,7 @@ from ..protocol.messages import (
 from ..protocol.spec import split_advertise
 from ..protocol.states import PHONE_MOVES, PhoneState, check_move
 from .admission import Admission, Admissions
+from .deaths import death, describe, log_line
 from .effects import DeathCause, DropStale, Effect, Forget, Log, Signal, StartProcess, ToWorker
 from .events import EventStream
 from .hangs import Progress
@@ -36,13 +32,11 @@ from .phones import Departure, Phone, PhoneTable
 from .ports import PortError
 from .registrations import Registration
 from .restarts import Decision, Ending, SpawnLimit, ending
+from .start_window import StartWindow
 from .timers import Timers
 
 __all__ = ["Life"]
 
-START_WINDOW = 32
-"""Processes being started at once: enough to keep two cores busy, few enough that the last
-of a thousand is not started long before its turn comes."""
 CAUSE_WAIT = 1.0
 TERM_AFTER = 5.0
 KILL_AFTER = 8.0
@@ -59,31 +53,6 @@ DROP_EVERY = 4.0
 _WITHOUT_PROCESS = frozenset(
     {PhoneState.NEW, PhoneState.BACKOFF, PhoneState.STOPPED, PhoneState.FAILED}
 )
-_NOTHING_SENT: Mapping[int, str] = {}
-_NO_LIMITS = Limits()
-
-
-def describe(
-    exit_code: int | None,
-    number: int | None,
-    sent: Mapping[int, str] = _NOTHING_SENT,
-    limits: Limits = _NO_LIMITS,
-) -> str:
-    """The cause of a death in words; ``sent`` are the signals from here, and why."""
-    if number is not None and number in sent:
-        return sent[number]
-    if number is not None:
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return f"{name} (perhaps out of memory)" if number == signal.SIGKILL else name
-    if exit_code == WorkerExit.MEMORY:
-        return f"memory ceiling {megabytes(limits.memory)}" if limits.memory else "out of memory"
-    if exit_code is not None:
-        meaning = DO_NOT_RETRY.get(exit_code)
-        return f"exit code {exit_code}" + (f" ({meaning})" if meaning else "")
-    return "unknown"
 
 
 class Life:
@@ -114,8 +83,7 @@ class Life:
         self._lost = lost
         self._has_journal = has_journal
         self._routes: dict[bytes, Phone] = {}
-        self._queue: deque[Phone] = deque()
-        self._starting: set[Phone] = set()
+        self._window = StartWindow(timers, self._ask_for_process, self._start_overdue)
         self.now = 0.0
         self.started = 0
         self.restarts = 0
@@ -161,16 +129,10 @@ class Life:
         self._move(phone, PhoneState.STARTING)
         phone.why = ""
         phone.is_given_up = False
-        self._queue.append(phone)
-        self._fill_window()
-
-    def _fill_window(self) -> None:
-        while self._queue and len(self._starting) < START_WINDOW:
-            self._ask_for_process(self._queue.popleft())
+        self._window.add(phone, self.now)
 
     def _ask_for_process(self, phone: Phone) -> None:
         assert phone.sockets is not None
-        self._starting.add(phone)
         if phone.incarnation and not phone.is_cleaning_up:
             phone.restarts += 1
             self.restarts += 1
@@ -186,9 +148,6 @@ class Life:
         phone.refuses_calls = False
         phone.progress = Progress()
         phone.forked_at = self.now
-        phone.start_timer = self.timers.at(
-            self.now + phone.spec.start_timeout, lambda: self._start_overdue(phone)
-        )
         self.effects.append(
             StartProcess(
                 phone.name, phone.incarnation, phone.token, phone.sockets, phone.spec.limits
@@ -201,7 +160,7 @@ class Life:
 
     def fork_refused(self, phone: Phone, error: str) -> None:
         """The kernel did not give us a process."""
-        self._no_longer_starting(phone)
+        self._window.over(phone)
         if phone.state is PhoneState.DRAINING:
             self._conclude_departure(phone)
         elif phone.state is PhoneState.STARTING:
@@ -212,10 +171,9 @@ class Life:
         for phone in [phone for phone in self.table if not phone.pid]:
             if phone.state is PhoneState.DRAINING and not phone.is_cleaning_up:
                 self._conclude_departure(phone)
-            elif phone in self._starting:
-                self._no_longer_starting(phone)
-                self._queue.append(phone)
-        self._fill_window()
+            elif self._window.is_under_way(phone):
+                self._window.again(phone)
+        self._window.fill(self.now)
 
     def hello(self, route: bytes, message: Envelope[WorkerMessage], hello: Hello) -> None:
         """Welcome the one process that is awaited; tell any other to exit."""
@@ -275,11 +233,11 @@ class Life:
     def ready(self, phone: Phone) -> None:
         """The worker serves its socket."""
         if phone.is_cleaning_up:
-            self._no_longer_starting(phone)
-            self._fill_window()
+            self._window.over(phone)
+            self._window.fill(self.now)
         if phone.state is not PhoneState.STARTING:
             return  # stopped meanwhile
-        self._no_longer_starting(phone)
+        self._window.over(phone)
         self.started += 1
         phone.ready_at = self.now
         phone.is_asked_for = False
@@ -287,7 +245,7 @@ class Life:
             phone.registration.state = "registering"
         self._move(phone, PhoneState.READY)
         self._settled(phone)
-        self._fill_window()
+        self._window.fill(self.now)
 
     def send(self, phone: Phone, body: SupervisorToWorker, *, id: int = 0) -> None:
         """A message for the phone's welcomed worker."""
@@ -299,7 +257,6 @@ class Life:
         self.effects.append(ToWorker(phone.route, envelope))
 
     def _start_overdue(self, phone: Phone) -> None:
-        phone.start_timer = None
         why = f"not ready within {phone.spec.start_timeout:g} s"
         if phone.pid:
             self.kill(phone, signal.SIGKILL, why)
@@ -312,12 +269,6 @@ class Life:
         """Signal the running process, and remember why: its death record says so."""
         phone.signals[number] = why
         self.effects.append(Signal(phone.name, phone.incarnation, number))
-
-    def _no_longer_starting(self, phone: Phone) -> None:
-        self._starting.discard(phone)
-        if phone.start_timer is not None:
-            phone.start_timer.cancel()
-            phone.start_timer = None
 
     # -- death -----------------------------------------------------------------------------------
 
@@ -351,7 +302,7 @@ class Life:
 
     def _died(self, phone: Phone, words: str, end: Ending) -> None:
         """A phone that should have lived has no process any more: what becomes of it?"""
-        self._no_longer_starting(phone)
+        self._window.over(phone)
         ended = self._let_go(phone)
         served = None if phone.ready_at is None else self.now - phone.ready_at
         if served is not None and served >= CLEAN_UP_DEADLINE:
@@ -397,16 +348,9 @@ class Life:
         """One event and one line of the log for each death."""
         phone.deaths += 1
         self.deaths += 1
-        died = PhoneDied(
-            cause=cause,
-            uptime=round(self.now - phone.forked_at, 3),
-            state=phone.state,
-            calls=calls,
-            next_action=next_action,
-        )
+        died = death(phone, cause=cause, calls=calls, next_action=next_action, now=self.now)
         self._emit(phone, died)
-        whose = {"phone": phone.name, "incarnation": phone.incarnation, "pid": phone.pid}
-        self.effects.append(Log("error", "phone_died", whose | msgspec.structs.asdict(died)))
+        self.effects.append(log_line(phone, died))
 
     def _let_go(self, phone: Phone) -> tuple[str, ...]:
         """Forget what was the dead process's own; its calls, which are over now."""
@@ -427,7 +371,7 @@ class Life:
             self._retry_at(phone, self.now + delay, self._restart)
         else:
             self._restart(phone)
-        self._fill_window()
+        self._window.fill(self.now)
 
     def _restart(self, phone: Phone) -> None:
         """Its back-off is over: start it when its turn comes."""
@@ -456,8 +400,7 @@ class Life:
         phone.departure = Departure(self.now, parked=parked)
         overdue = lambda: self._clean_up_overdue(phone)  # noqa: E731
         phone.departure.timers.append(self.timers.at(self.now + CLEAN_UP_DEADLINE, overdue))
-        self._queue.append(phone)
-        self._fill_window()
+        self._window.add(phone, self.now)
 
     def _clean_up_overdue(self, phone: Phone) -> None:
         why = f"its calls are not ended within {CLEAN_UP_DEADLINE:.0f} s"
@@ -472,7 +415,7 @@ class Life:
         self._move(phone, PhoneState.STOPPED)
         phone.pid = 0
         self._settled(phone)
-        self._fill_window()
+        self._window.fill(self.now)
 
     def _fail(self, phone: Phone, why: str) -> None:
         """Parked, until somebody resets or starts it."""
@@ -485,7 +428,7 @@ class Life:
         self._move(phone, PhoneState.FAILED, why)
         phone.pid = 0
         self._settled(phone)
-        self._fill_window()
+        self._window.fill(self.now)
 
     def _hold(self, phone: Phone) -> None:
         """Keep the sockets of a parked phone open, and what waits there from growing old."""
@@ -498,10 +441,9 @@ class Life:
     def stop(self, phone: Phone, *, quick: bool = False, then_start: bool = False) -> None:
         """Towards STOPPED from any state; ``quick`` does not wait for the peers' answers."""
         phone.start_again = then_start
-        if phone.state in _WITHOUT_PROCESS or phone in self._queue:
+        if phone.state in _WITHOUT_PROCESS or self._window.is_queued(phone):
             self._no_longer_waiting(phone)
-            if phone in self._queue:
-                self._queue.remove(phone)
+            self._window.over(phone)
             if phone.departure is not None and phone.departure.parked:
                 self._cancel_timers(phone.departure)
                 phone.departure = None
@@ -510,10 +452,10 @@ class Life:
         elif phone.state is PhoneState.STARTING:
             # It has no calls and perhaps not even a process: no reason to be gentle.
             self._move(phone, PhoneState.DRAINING)
-            self._no_longer_starting(phone)
+            self._window.over(phone)
             self._depart(phone, how="killed")
             self.effects.append(Signal(phone.name, phone.incarnation, signal.SIGKILL))
-            self._fill_window()
+            self._window.fill(self.now)
         elif phone.state is PhoneState.READY:
             self._move(phone, PhoneState.DRAINING)
             self._depart(phone, how="drained")
@@ -585,7 +527,7 @@ class Life:
 
     def _conclude_departure(self, phone: Phone) -> None:
         phone.is_cleaning_up = False
-        self._no_longer_starting(phone)
+        self._window.over(phone)
         if phone.departure is not None:
             self._cancel_timers(phone.departure)
             if parked := phone.departure.parked:
@@ -614,7 +556,7 @@ class Life:
             self._move(phone, PhoneState.STOPPED)
         self._settled(phone)
         phone.departure = None
-        self._fill_window()
+        self._window.fill(self.now)
 
     # -- helpers ---------------------------------------------------------------------------------
 
