@@ -36,6 +36,8 @@ View: TypeAlias = Callable[[Event], str | None]
 
 #: States that a phone comes through or ends in without having a process.
 _DOWN = (PhoneState.STOPPED, PhoneState.FAILED)
+#: States of which a line before has told, or one behind will.
+_PASSING = (PhoneState.STARTING, PhoneState.DRAINING, PhoneState.BACKOFF)
 
 
 def as_records(event: Event) -> str:
@@ -46,7 +48,9 @@ def as_records(event: Event) -> str:
 def as_lines(event: Event) -> str | None:
     """A line for every event that says something new to a reader of a log."""
     match event.body:
-        case PhoneAdded() | PhoneMoved(state=PhoneState.STARTING | PhoneState.DRAINING):
+        case PhoneAdded():
+            return None
+        case PhoneMoved(state=state) if state in _PASSING:
             return None
         case Registered(refresh=True):
             return None
@@ -99,8 +103,7 @@ class AsProgress:
                 return True
             case PhoneMoved(state=state):
                 self._states[event.phone] = state
-                passing = state in (PhoneState.STARTING, PhoneState.DRAINING)
-                return passing or self._counted == state.value
+                return state in _PASSING or self._counted == state.value
             case Registered(refresh=refresh):
                 self._registered.add(event.phone)
                 return refresh or self._counted == "ready"

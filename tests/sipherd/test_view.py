@@ -26,6 +26,7 @@ from sipherd.protocol.states import PhoneState
 from sipherd.view import AsProgress, View, as_lines, as_records, only_trouble
 
 NEW, STARTING, READY = PhoneState.NEW, PhoneState.STARTING, PhoneState.READY
+BACKOFF = PhoneState.BACKOFF
 DRAINING, STOPPED, FAILED = PhoneState.DRAINING, PhoneState.STOPPED, PhoneState.FAILED
 
 _numbers = itertools.count(1)
@@ -97,6 +98,18 @@ def test_a_terminal_shows_each_phone_afterwards() -> None:
     screen(view, comes_up(["a", "b"]))
     lines = screen(view, [moved("a", DRAINING), moved("a", STOPPED), moved("a", READY)])
     assert [line[26:] for line in lines] == ["stopped", "ready (pid 0)", ""]
+
+
+@pytest.mark.parametrize("view", [AsProgress(), as_lines])
+def test_a_restart_is_two_lines(view: View) -> None:
+    screen(view, comes_up(["a", "b"]))
+    died = PhoneDied(cause="SIGSEGV", uptime=1.0, state=READY, calls=(), next_action="restart now")
+    events = [event(died, "a"), *(moved("a", to) for to in (BACKOFF, STARTING, READY))]
+    assert [line[26:] for line in screen(view, events)] == [
+        "died: SIGSEGV, ready after 1.0 s; restart now",
+        "ready (pid 0)",
+        "",
+    ]
 
 
 def test_a_terminal_counts_while_phones_stop() -> None:
