@@ -10,7 +10,7 @@ import pytest
 
 from faults.conftest import VICTIM, Trial, ill
 from sipherd import Herd, PhoneState
-from sipherd.protocol.events import Answered, CallEnded, PhoneDied, PhoneMoved
+from sipherd.protocol.events import Answered, CallEnded, LimitReached, PhoneDied, PhoneMoved
 
 READY = PhoneState.READY
 QUICKLY_HUNG = {"late": "300ms", "suspect": "600ms", "hung": "1s"}
@@ -120,6 +120,36 @@ def test_exit_0(trial: Trial) -> None:
     trial.harm(lambda: herd["alice"].fault("exit", code=0))
     trial.event(PhoneMoved, state=PhoneState.STOPPED)
     trial.detected()
+    assert herd["alice"].info().incarnation == 1
+    trial.bystanders()
+
+
+@pytest.mark.fault("Memory leak")
+def test_memory(trial: Trial) -> None:
+    victim = {**VICTIM, "limits": {"memory": "64MB"}}
+    herd = trial.herd(victim, command=ill("hoards_memory"))
+    trial.harm(lambda: herd["carol"].call("alice").hang_up())
+    died = trial.event(PhoneDied)
+    trial.detected()
+    assert "memory ceiling 64 MB" in died.cause
+    restarted(trial, herd)
+
+
+@pytest.mark.fault("Descriptor leak")
+def test_descriptors(trial: Trial) -> None:
+    victim = {"name": "alice", "limits": {"descriptors": 80}, "on_incoming": {"answer_after": 0}}
+    herd = trial.herd(victim, command=ill("hoards_descriptors"))
+    call = None
+
+    def harm() -> None:
+        nonlocal call
+        call = herd["carol"].call("alice")
+
+    trial.harm(harm)
+    trial.event(LimitReached)
+    trial.detected()
+    assert call is not None
+    assert call.wait_ended(timeout=10).code == 500
     assert herd["alice"].info().incarnation == 1
     trial.bystanders()
 

@@ -55,6 +55,45 @@ def talkative() -> None:
     _wrap("_adopt", before)
 
 
+def hoards_memory() -> None:
+    """Its first process keeps a megabyte, and another one, from the first message on."""
+    hoard: list[bytearray] = []
+
+    def keep() -> None:
+        while True:
+            hoard.append(bytearray(10**6))
+
+    _at_the_first_message(keep)
+
+
+def hoards_descriptors() -> None:
+    """Its first process opens files, from the first message on, until it can't."""
+
+    def keep() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                os.open(os.devnull, os.O_RDONLY)
+
+    _at_the_first_message(keep)
+
+
+def _at_the_first_message(do: Callable[[], None]) -> None:
+    def before(self: Any, welcome: Any) -> None:
+        from sipherd.worker.phone import Phone
+
+        receive = Phone.receive
+
+        def wrapper(*given: Any) -> None:
+            Phone.receive = receive  # type: ignore[method-assign]
+            do()
+            receive(*given)
+
+        if self._link._incarnation == 1:
+            Phone.receive = wrapper  # type: ignore[method-assign,assignment]
+
+    _wrap("_adopt", before)
+
+
 def stubborn() -> None:
     """It neither drains nor minds SIGTERM."""
 
