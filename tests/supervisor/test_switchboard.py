@@ -10,9 +10,11 @@ import pytest
 from sipherd.protocol.codec import EncodedEvents
 from sipherd.protocol.events import (
     Answered,
+    CallCleanedUp,
     CallEnded,
     CallPlaced,
     CancelResolved,
+    CleanUp,
     DtmfReceived,
     Event,
     Held,
@@ -581,3 +583,21 @@ def test_the_port_of_a_call_that_crashed_rests(herd: Driver) -> None:
         (welcome,) = [m for m in herd.to_worker("alice") if isinstance(m, Welcome)]
         assert welcome.rtp_resting == left
         herd.from_worker("alice", Ready())
+
+
+@pytest.mark.parametrize(
+    ("how", "left"), [("bye", set()), ("peer", set()), ("bye_unanswered", {20002})]
+)
+def test_it_rests_no_longer_when_its_far_end_has_ended_it(
+    herd: Driver, how: CleanUp, left: set[int]
+) -> None:
+    call = herd.place("alice", "bob")
+    told = Answered(call=call, code=200, remote_media=None, codec="PCMU", rtp_port=20002)
+    herd.happens("alice", told)
+    herd.die("alice", signal=signal.SIGKILL)
+    (start,) = herd.wanted(StartProcess)
+    herd.serve(start)
+    herd.happens("alice", CallCleanedUp(sip_call_id="x@h", how=how, rtp_port=20002))
+    (event,) = herd.told(CallCleanedUp)
+    assert event.how == how
+    assert herd.phone("alice").rtp_resting.keys() == left
