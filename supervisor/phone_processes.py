@@ -81,6 +81,8 @@ class PhoneProcesses:
         self._why_killed = ""
         self._pulses = Pulses()
         self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
+        # First: it is up long before the nursery has imported what it needs for a phone.
+        self._guard = GuardLink(self._lifeline, poller=poller, log=log)
         try:
             self._nursery: NurseryLink | None = NurseryLink(
                 command,
@@ -89,12 +91,12 @@ class PhoneProcesses:
                 pulses_fd=self._pulses.fd,
             )
         except BaseException:
+            self._guard.stop()
             self._pulses.close()
             os.close(self._lifeline)
             os.close(self._lifeline_write)
             raise
         self._watch_nursery(self._nursery)
-        self._guard = GuardLink(self._lifeline, poller=poller, log=log)
 
     @property
     def nursery_pid(self) -> int:
