@@ -106,27 +106,6 @@ def stubborn() -> None:
     _wrap("_adopt", before)
 
 
-def leaks_memory() -> None:
-    """Each datagram leaves 10 MB behind."""
-    hoard = []
-
-    def before(self: Any, data: bytes, source: Any) -> None:
-        hoard.append(bytearray(10_000_000))
-
-    _wrap("_received", before)
-
-
-def leaks_descriptors() -> None:
-    """The first datagram leaves all the descriptors behind that can be had."""
-
-    def before(self: Any, data: bytes, source: Any) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                os.dup(0)
-
-    _wrap("_received", before)
-
-
 def _wrap(method: str, before: Callable[..., None]) -> None:
     """Have `before` called before this method of the patient's worker."""
     from sipherd.worker.loop import Worker
