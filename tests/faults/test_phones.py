@@ -10,7 +10,14 @@ import pytest
 
 from faults.conftest import VICTIM, Trial, ill
 from sipherd import Herd, PhoneState
-from sipherd.protocol.events import Answered, CallEnded, LimitReached, PhoneDied, PhoneMoved
+from sipherd.protocol.events import (
+    Answered,
+    CallEnded,
+    IncomingCall,
+    LimitReached,
+    PhoneDied,
+    PhoneMoved,
+)
 
 READY = PhoneState.READY
 QUICKLY_HUNG = {"late": "300ms", "suspect": "600ms", "hung": "1s"}
@@ -40,6 +47,7 @@ def test_ringing(trial: Trial) -> None:
     herd = trial.herd({**VICTIM, "on_incoming": {"answer_after": "0.5s"}})
     call = herd["carol"].call("alice")
     call.wait_ringing(timeout=5)
+    trial.event(IncomingCall)  # what it has not told yet dies with it
     trial.kill(herd["alice"].info().pid)
     died = trial.event(PhoneDied)
     trial.detected()
