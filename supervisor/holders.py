@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +18,13 @@ _SHOWN = 3
 _LISTEN = "0A"  # <net/tcp_states.h>
 
 
-def port_holder(port: int) -> str:
-    """``pid 1234 (sipp)`` for a port that a UDP socket or a TCP listener has on any address.
+def port_holder(address: str, port: int) -> str:
+    """``pid 1234 (sipp)`` for a port that a UDP socket or a TCP listener has on this address, or
+    on all: ports of other addresses stand in nobody's way.
 
     "" where nobody is known.
     """
-    targets = {f"socket:[{inode}]" for inode in _inodes(port)}
+    targets = {f"socket:[{inode}]" for inode in _inodes(address, port)}
     pids = _processes_with(targets) if targets else []
     names = [f"pid {pid} ({_name(pid)})" for pid in pids[:_SHOWN]]
     more = [f"{len(pids) - _SHOWN} more"] if len(pids) > _SHOWN else []
@@ -33,19 +36,43 @@ def processes_holding(path: Path) -> list[int]:
     return _processes_with({str(path.resolve())})
 
 
-def _inodes(port: int) -> set[str]:
+def _inodes(address: str, port: int) -> set[str]:
+    wanted = _packed(address)
     inodes: set[str] = set()
     # A socket on [::] can hold the IPv4 port, too.
     for name in ("udp", "udp6", "tcp", "tcp6"):
         with contextlib.suppress(OSError):  # no IPv6 here
             for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
                 fields = line.split()
-                if int(fields[1].rpartition(":")[2], 16) != port:
+                local, _, number = fields[1].rpartition(":")
+                if int(number, 16) != port or not _overlap(wanted, _unpacked(local)):
                     continue
                 # A connection from this port stands in nobody's way.
                 if name.startswith("udp") or fields[3] == _LISTEN:
                     inodes.add(fields[9])
     return inodes
+
+
+def _packed(address: str) -> bytes:
+    """The bytes of an address; none for one that is a name, which may be any."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            return socket.inet_pton(family, address)
+    return b""
+
+
+def _unpacked(local: str) -> bytes:
+    """The bytes of an address in /proc/net: words of four, each in this machine's order."""
+    data = b"".join(
+        int(local[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(local), 8)
+    )
+    mapped = data.removeprefix(bytes(10) + b"\xff\xff")  # IPv4 at an IPv6 socket
+    return mapped if len(mapped) == 4 else data
+
+
+def _overlap(one: bytes, other: bytes) -> bool:
+    """Whether they are the same, or one of them is all addresses."""
+    return one == other or not any(one) or not any(other)
 
 
 def _processes_with(targets: set[str]) -> list[int]:

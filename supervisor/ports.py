@@ -55,8 +55,8 @@ class PortPool:
     """SIP ports of one herd.
 
     ``bind(address, port)`` returns (numeric host, port, sockets) or raises OSError;
-    ``holder(port)`` names who has a port, or returns ""; ``placed(spec, known)`` gives a phone that
-    has none an address.
+    ``holder(address, port)`` names who has it, or returns ""; ``placed(spec, known)`` gives a phone
+    that has none an address.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PortPool:
         strict: bool,
         bind: Callable[[str, int], tuple[str, int, SipSockets]],
         close: Callable[[SipSockets], None],
-        holder: Callable[[int], str],
+        holder: Callable[[str, int], str],
         placed: Callable[[PhoneSpec, dict[str, str]], PhoneSpec],
         clock: Callable[[], float],
     ) -> None:
@@ -169,7 +169,7 @@ class PortPool:
             raise PortError(
                 "no_port",
                 f"phone {spec.name}: port {port} on {spec.address} is in use"
-                f"{self._held_by(port)}; free it or give the phone another port",
+                f"{self._held_by(spec, port)}; free it or give the phone another port",
             ) from None
 
     def _next_of_range(
@@ -205,20 +205,20 @@ class PortPool:
                 raise PortError(
                     "no_port",
                     f"phone {spec.name}: port {port} on {spec.address} is in use"
-                    f"{self._held_by(port)}, and strict_ports is set; free it or move the range "
-                    "(ports.sip, SIPHERD_SIP_PORTS)",
+                    f"{self._held_by(spec, port)}, and strict_ports is set; free it or move the "
+                    "range (ports.sip, SIPHERD_SIP_PORTS)",
                 )
             if len(in_a_row) > self.retries:
                 raise PortError(
                     "no_port",
                     f"phone {spec.name}: {len(in_a_row)} ports in a row in use on {spec.address}, "
-                    f"{in_a_row[0]} to {port} (the last{self._held_by(port)}); free them, move the "
-                    "range (ports.sip, SIPHERD_SIP_PORTS) or raise port_retries "
+                    f"{in_a_row[0]} to {port} (the last{self._held_by(spec, port)}); free them, "
+                    "move the range (ports.sip, SIPHERD_SIP_PORTS) or raise port_retries "
                     "(SIPHERD_PORT_RETRIES)",
                 )
             if port not in self._foreign:  # said once, not again for every later phone
-                skips.append(Skip(spec.address, port, f"in use{self._held_by(port)}"))
-        others = ", ".join(f"{port}{self._held_by(port)}" for port in foreign[:3])
+                skips.append(Skip(spec.address, port, f"in use{self._held_by(spec, port)}"))
+        others = ", ".join(f"{port}{self._held_by(spec, port)}" for port in foreign[:3])
         tried = f", {len(foreign)} in use by others ({others})" if foreign else ""
         rest = f", {resting} resting for {NUMBER_REST:.0f} s after another phone" if resting else ""
         raise PortError(
@@ -251,8 +251,8 @@ class PortPool:
             f"phone {spec.name}: can't bind {spec.address}:{port}: {os.strerror(error.errno)}",
         )
 
-    def _held_by(self, port: int) -> str:
-        holder = self._holder(port)
+    def _held_by(self, spec: PhoneSpec, port: int) -> str:
+        holder = self._holder(spec.address, port)
         return f" by {holder}" if holder else ""
 
 

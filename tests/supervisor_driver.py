@@ -88,7 +88,7 @@ class Kernel:
     def placed(self, spec: PhoneSpec, known: dict[str, str]) -> PhoneSpec:
         return spec if spec.address else spec.at("10.0.0.1")
 
-    def holder(self, port: int) -> str:
+    def holder(self, address: str, port: int) -> str:
         return self.foreign.get(port, "")
 
 

@@ -33,13 +33,22 @@ def start(code: str) -> tuple[subprocess.Popen[str], str]:
 
 
 @pytest.mark.parametrize(
-    ("family", "address"), [("socket.AF_INET", "127.0.0.1"), ("socket.AF_INET6", "::")]
+    ("family", "address", "asked"),
+    [
+        ("socket.AF_INET", "127.0.0.1", "127.0.0.1"),
+        ("socket.AF_INET", "0.0.0.0", "127.0.0.1"),
+        ("socket.AF_INET", "127.0.0.2", "0.0.0.0"),
+        ("socket.AF_INET6", "::1", "::1"),
+        ("socket.AF_INET6", "::ffff:127.0.0.1", "127.0.0.1"),
+        ("socket.AF_INET6", "::", "127.0.0.1"),
+        ("socket.AF_INET", "127.0.0.1", "localhost"),
+    ],
 )
 @pytest.mark.parametrize("kind", ["socket.SOCK_DGRAM", "socket.SOCK_STREAM"])
-def test_a_process_that_holds_a_port(family: str, address: str, kind: str) -> None:
+def test_a_process_that_holds_a_port(family: str, address: str, asked: str, kind: str) -> None:
     process, port = start(HOLD_A_PORT.format(family=family, address=address, kind=kind))
     with process:
-        assert f"pid {process.pid} (python" in port_holder(int(port))
+        assert f"pid {process.pid} (python" in port_holder(asked, int(port))
 
 
 def test_many_holders_are_counted() -> None:
@@ -48,7 +57,7 @@ def test_many_holders_are_counted() -> None:
         fd = udp.fileno()
         processes = [subprocess.Popen(["sleep", "60"], pass_fds=[fd]) for _ in range(4)]
         try:
-            found = port_holder(udp.getsockname()[1])
+            found = port_holder(*udp.getsockname())
         finally:
             for process in processes:
                 process.kill()
@@ -60,8 +69,16 @@ def test_many_holders_are_counted() -> None:
 def test_a_free_port_has_no_holder() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
+        address, port = udp.getsockname()
+    assert port_holder(address, port) == ""
+
+
+def test_another_address_is_another_port() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
         port = udp.getsockname()[1]
-    assert port_holder(port) == ""
+        assert port_holder("127.0.0.1", port)
+        assert port_holder("127.99.0.1", port) == port_holder("::1", port) == ""
 
 
 def test_processes_that_hold_a_file(tmp_path: Path) -> None:
