@@ -106,6 +106,11 @@ def test_a_reload_leaves_untouched_phones_and_their_calls_alone(
         with Herd.connect("lab") as herd:
             call = herd.phone("alice").call("bob")
             call.wait_answered(timeout=10)
+            in_calls = {"alice": "in call: 1", "bob": "in call: 1"}
+            deadline = time.monotonic() + 5  # the two legs tell each for itself
+            while not in_calls.items() <= {p.name: p.activity for p in herd.phones()}.items():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             before = {phone.name: phone for phone in herd.phones()}
             herd_file.write_text(
                 HERD.replace("name: carol,", "name: carol, display_name: Carol,").replace(
