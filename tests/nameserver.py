@@ -16,6 +16,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.rrset
 
+from peers.sipp import loopback_address
+
 __all__ = ["NameServer"]
 
 
@@ -26,7 +28,9 @@ class NameServer:
     ``failing`` those it answers with SERVFAIL, ``long`` those whose answer is cut short over UDP.
     """
 
-    def __init__(self, address: str = "127.0.0.1") -> None:
+    def __init__(self, address: str | None = None) -> None:
+        # An address of its own: of another one somebody may have the TCP port of this number.
+        address = address or loopback_address()
         self.zone: dict[tuple[str, str], list[str]] = {}
         self.ttl = 60
         self.silent: set[str] = set()

@@ -171,10 +171,11 @@ def test_a_phone_dies_in_a_call(herd: Herd) -> None:
     call, incoming = up(herd)
     os.kill(herd["bob"].info().pid, signal.SIGKILL)
     assert incoming.wait_ended(timeout=5).cause == "phone_crashed"
-    assert call.state is CallState.ANSWERED  # the other is unaffected
     port = herd["bob"].info().port
     again = herd["bob"].start()  # it is on its way by itself
     assert (again.state, again.port, again.incarnation) == (PhoneState.READY, port, 2)
+    ended = call.wait_ended(timeout=10)  # by the next process
+    assert (ended.cause, ended.by) == ("hung_up", "remote")
 
 
 def test_a_phone_dies_in_a_call_that_it_has_placed(herd: Herd) -> None:
