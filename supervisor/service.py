@@ -29,6 +29,7 @@ from ..protocol.errors import KeysError, ProtocolError, RuntimeDirectoryError
 from ..protocol.events import Event
 from ..protocol.log_spec import LogSpec
 from ..protocol.messages import (
+    Exit,
     LogLine,
     Missed,
 )
@@ -323,7 +324,9 @@ class _Service:
                     self._reception.send(client, body, reply_to)
                 case effects.ToWorker(route, message):
                     delivery = self._worker_socket.send(route, encode(message))
-                    if delivery is not Delivery.SENT:
+                    # One that is to exit and has gone already did what was wanted.
+                    left = delivery is Delivery.GONE and isinstance(message.body, Exit)
+                    if delivery is not Delivery.SENT and not left:
                         self._undeliverable(delivery, message.body, phone=message.phone)
                 case effects.StartProcess():
                     self._phones.start(effect)
