@@ -72,7 +72,9 @@ def idle(client: Herd, before: dict[str, Held]) -> None:
 @pytest.mark.timeout(900)
 def test_a_thousand_calls_leave_nothing_behind(start_herd: StartHerd, tmp_path: Path) -> None:
     """Nor memory, nor timers: once the last transaction is forgotten, both phones sleep."""
-    herd = start_herd([{"name": "alice"}, {"name": "bob"}])
+    # Their signs of life, each some seconds, are no leftovers.
+    hang = {"late": "200s", "suspect": "300s", "hung": "400s"}
+    herd = start_herd([{"name": name, "hang": hang} for name in ("alice", "bob")])
     with Herd.connect(herd.name) as client:
         pids = {name: client[name].info().pid for name in ("alice", "bob")}
         before = {name: Held.by(pid) for name, pid in pids.items()}
