@@ -130,7 +130,6 @@ _COUNTED = (
     "client_garbage",
     "clients_held_up",
     "clients_refused",
-    "log_lines_dropped",
     "stale_dropped",
     "undeliverable",
     "worker_gaps",
@@ -184,7 +183,7 @@ class Core:
         self.listen = ""
         """Set by the shell: where clients of other machines connect."""
         self.lines_dropped: Callable[[], int] = lambda: 0
-        """Set by the shell: lines that neither stdout nor the log had room for."""
+        """Set by the shell: lines that neither stdout nor any log had room for."""
         self._ports = ports
         self._pid = pid
         self._version = version

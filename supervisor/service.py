@@ -252,7 +252,7 @@ class _Service:
         )
         self._core.clients = self._reception.keys
         self._core.listen = remote.endpoint if remote else ""
-        self._core.lines_dropped = lambda: writer.dropped
+        self._core.lines_dropped = lambda: log.dropped
         self._poller.add_wake(self._worker_socket.fd)
         self._poller.add(signals.fd, Turn.OTHERS, self._on_signals)
         self._poller.add(self._herd_file.fd, Turn.OTHERS, self._on_herd_file)
@@ -287,7 +287,6 @@ class _Service:
             self._carry_out(self._core.tick(now))
             self._work_off()
         self._phones.tick(now)
-        self._core.counts["log_lines_dropped"] = self._log.dropped
         self._flush_events()
         core = self._core
         self._notifier.tell(core.phase, core.events.n, core.status, time.monotonic())
