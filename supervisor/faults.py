@@ -66,8 +66,7 @@ class Faults:
         if not 0 <= body.code <= 255:
             return "bad_exit_code", f"exit code {body.code}: expected 0 to 255"
         if phone.state is not PhoneState.READY:
-            return "phone_not_ready", f"phone {phone.name} is {phone.state.value}, not ready"
+            return "phone_not_ready", phone.why_not_ready()
         if body.fault == "drop_registration" and phone.spec.register is None:
-            why = f"phone {phone.name} has no registrar: its spec needs `register`"
-            return "no_registrar", why
+            return "no_registrar", phone.why_no_registrar()
         return None

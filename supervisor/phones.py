@@ -134,6 +134,16 @@ class Phone:
             host, _ = split_advertise(self.spec.advertise)
         return f"sip:{self.spec.number}@{bracketed(host)}:{self.port}"
 
+    def why_not_ready(self) -> str:
+        """A line for whoever wanted something of it that only a READY phone does."""
+        why = f" ({self.why})" if self.why else ""
+        start = f"start it with: sipherd start {self.name}"
+        return f"phone {self.name} is {self.state.value}{why}; {start}"
+
+    def why_no_registrar(self) -> str:
+        """Likewise for one that has nowhere to register."""
+        return f"phone {self.name} has no registrar: its spec needs `register`"
+
     def activity(self) -> str:
         """``idle``, ``ringing`` or ``in call: N``; empty while it does not serve."""
         if self.state not in (PhoneState.READY, PhoneState.DRAINING):

@@ -113,7 +113,7 @@ class Switchboard:
         phone = self._table.find(body.phone)
         target = self._dial(phone, body.target, direct=body.direct)
         if phone.state is not PhoneState.READY:
-            self._requests.refuse(request, "phone_not_ready", _not_ready(phone))
+            self._requests.refuse(request, "phone_not_ready", phone.why_not_ready())
             return
         seconds = body.ring_timeout
         if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
@@ -193,10 +193,9 @@ class Switchboard:
         """Have a phone register or unregister.  Raises PhoneNotFound."""
         phone = self._table.find(body.phone)
         if phone.spec.register is None:
-            why = f"phone {phone.name} has no registrar: its spec needs `register`"
-            self._requests.refuse(request, "no_registrar", why)
+            self._requests.refuse(request, "no_registrar", phone.why_no_registrar())
         elif phone.state is not PhoneState.READY:
-            self._requests.refuse(request, "phone_not_ready", _not_ready(phone))
+            self._requests.refuse(request, "phone_not_ready", phone.why_not_ready())
         else:
             self._send(phone, None, msgspec.structs.replace(body, phone=phone.name), request)
 
@@ -220,7 +219,7 @@ class Switchboard:
         phones = [self._table.find(word) for word in body.which]
         for phone in phones:
             if phone.state in (PhoneState.STOPPED, PhoneState.FAILED, PhoneState.DRAINING):
-                self._requests.refuse(request, "phone_not_ready", _not_ready(phone))
+                self._requests.refuse(request, "phone_not_ready", phone.why_not_ready())
                 return
         names = frozenset(phone.name for phone in phones)
         call = self.desk.take(names)
@@ -473,10 +472,3 @@ def _in_our_names(sent: _Sent, message: str) -> str:
 
 def _is_uri(target: str) -> bool:
     return target.partition(":")[0].lower() in ("sip", "sips", "tel")
-
-
-def _not_ready(phone: Phone) -> str:
-    why = f" ({phone.why})" if phone.why else ""
-    return (
-        f"phone {phone.name} is {phone.state.value}{why}; start it with: sipherd start {phone.name}"
-    )
