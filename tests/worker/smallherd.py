@@ -58,6 +58,9 @@ B = TypeVar("B")
 NURSERY = (sys.executable, "-P", "-m", "sipherd.worker.nursery")
 TIMEOUT = 10.0
 
+RTP_FIRST = 30_000 + 600 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
+"""What the first phone's RTP ports begin with: each of several test processes has its own."""
+
 
 def is_alive(pid: int) -> bool:
     """Zombies count as gone."""
@@ -136,9 +139,7 @@ class SmallPhone:
         """Answer the hello and wait until the phone is ready."""
         self.wait(Hello)
         settings = {"host": self.host, "port": self.port, "rtp_pairs": 4}
-        # Each of several test processes has ports of its own.
-        of = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
-        settings["rtp_first"] = 30000 + 600 * of + 8 * (self._number % 75)
+        settings["rtp_first"] = RTP_FIRST + 8 * (self._number % 75)
         self.send(Welcome(spec=self.spec, **settings | changes))  # type: ignore[arg-type]
         self.wait(Ready)
 

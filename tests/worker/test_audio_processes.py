@@ -18,7 +18,7 @@ import numpy
 import psutil
 import pytest
 import soundfile
-from smallherd import SmallHerd, SmallPhone, descriptors
+from smallherd import RTP_FIRST, SmallHerd, SmallPhone, descriptors
 
 from mediasound import frequency, longest_gap, sounds
 from peers.relay import Datagram, Relay
@@ -39,7 +39,7 @@ from sipherd.worker.media import rtcp, rtp
 
 ANSWERS: dict[str, Any] = {"on_incoming": {"answer_after": 0}}
 DIGITS = "1122334455*#ABCD"
-RTP_PORTS = range(30_000, 30_016)
+RTP_PORTS = range(RTP_FIRST, RTP_FIRST + 16)
 """What two phones of a small herd lease."""
 
 
