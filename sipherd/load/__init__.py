@@ -1,0 +1,1 @@
+"""Load for hours or days: profile, records, metrics, verdict, report."""
