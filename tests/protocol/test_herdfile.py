@@ -537,3 +537,7 @@ def test_wrong_hang_and_limits(text: str, problem: str) -> None:
     (found,) = problems(f"phones:\n  - {{name: a, {text}}}")
     assert found.startswith("herd.yaml:")
     assert problem in found
+
+
+def test_a_load_profile_in_the_file_is_for_whoever_runs_a_load() -> None:
+    assert parse_herd("phones: []\nload: {whatever: 1}", "herd.yaml", {}) == HerdSpec()
