@@ -17,10 +17,13 @@ import msgspec
 from ..protocol.events import Body, MediaStats
 
 __all__ = [
+    "BoxSample",
     "CallAttempt",
     "EndedBy",
+    "Leftovers",
     "MediaStats",
     "Outcome",
+    "PhoneSample",
     "RegisterAttempt",
     "Responses",
     "RunEvent",
@@ -55,8 +58,8 @@ RunState: TypeAlias = Literal["running", "draining", "finished", "interrupted"]
 class CallAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to place a call, from the moment the profile wanted it.
 
-    A challenge (401, 407) and its retry are one attempt (RFC 6076 section 4: time runs from the first
-    message of what the user expects): it is in ``responses``, ``final_code`` is the last INVITE's.
+    A challenge (401, 407) and its retry are one attempt: it is in ``responses``, and
+    ``final_code`` is that of the last INVITE.
     """
 
     number: int
@@ -86,6 +89,8 @@ class CallAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """When the first BYE of either side was sent: seconds since the INVITE."""
     bye_answered: float | None = None
     """When the final response to that BYE came: seconds since the INVITE; None: it never did."""
+    bye_code: int | None = None
+    """Of that response."""
     hold: float = 0.0
     """For how long the profile wants an answered call to stay up, in seconds."""
     ended_by: EndedBy = ""
@@ -119,6 +124,52 @@ class RegisterAttempt(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None
     """Of the final response."""
     refresh: bool = False
+
+
+class BoxSample(msgspec.Struct, frozen=True, kw_only=True):
+    """How this box was doing in one interval, a second as a rule: evidence for the verdict."""
+
+    t: float
+    """End of the interval: seconds since the run's start."""
+    loop_lag: float = 0.0
+    """The longest that the runner's loop woke up after its time, in seconds."""
+    phone_lag: float = 0.0
+    """The same of the phones' loops."""
+    supervisor_lag: float = 0.0
+    """The same of the supervisor's loop."""
+    cpu: float = 0.0
+    """Share of all cores that was busy, 0 to 1, whoever was using them."""
+    socket_drops: int = 0
+    """Datagrams the kernel threw away in the interval for want of room in one of our sockets."""
+    rtp_exhausted: int = 0
+    """Calls refused in the interval because their phone had no RTP port left."""
+    calls: int = 0
+    """Calls up or being set up at its end."""
+    processes: int = 0
+
+
+class PhoneSample(msgspec.Struct, frozen=True, kw_only=True):
+    """What one phone's process took at one moment: what a soak's slopes are computed from."""
+
+    t: float
+    """Seconds since the run's start."""
+    phone: str
+    incarnation: int
+    memory: int
+    """Private bytes (USS)."""
+    fds: int
+    threads: int
+
+
+class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
+    """What was still there after the drain; all of it should be 0."""
+
+    calls: int = 0
+    dialogs: int = 0
+    rtp_ports: int = 0
+    """Leased to a call; those that merely rest are not counted."""
+    processes: int = 0
+    """Of phones that should have gone, and of nobody's."""
 
 
 class RunEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +210,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A run that still says ``running`` after its runner is gone was interrupted."""
     ended: float | None = None
     """Seconds since the start; None while it runs, and for ever if it was killed."""
+    leftovers: Leftovers | None = None
+    """None: the run was not drained, or nobody looked."""
     verdict: dict[str, Any] | None = None
     """``load.verdict.Verdict`` as plain data, once it was given."""
 
