@@ -1,0 +1,63 @@
+"""Sentences that page, summary and comparison share."""
+
+from __future__ import annotations
+
+from .axes import length, number
+from .findings import Report
+
+__all__ = ["code_name", "headline", "state_word"]
+
+#: Reason phrases of RFC 3261 section 21 and its extensions, for codes that came from peers.
+_CODES = {
+    100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 182: "Queued",
+    183: "Session Progress", 199: "Early Dialog Terminated", 200: "OK", 202: "Accepted",
+    300: "Multiple Choices", 301: "Moved Permanently", 302: "Moved Temporarily",
+    305: "Use Proxy", 380: "Alternative Service", 400: "Bad Request", 401: "Unauthorized",
+    402: "Payment Required", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    406: "Not Acceptable", 407: "Proxy Authentication Required", 408: "Request Timeout",
+    410: "Gone", 413: "Request Entity Too Large", 414: "Request-URI Too Long",
+    415: "Unsupported Media Type", 416: "Unsupported URI Scheme", 420: "Bad Extension",
+    421: "Extension Required", 422: "Session Interval Too Small", 423: "Interval Too Brief",
+    433: "Anonymity Disallowed", 480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist", 482: "Loop Detected", 483: "Too Many Hops",
+    484: "Address Incomplete", 485: "Ambiguous", 486: "Busy Here", 487: "Request Terminated",
+    488: "Not Acceptable Here", 491: "Request Pending", 493: "Undecipherable",
+    500: "Server Internal Error", 501: "Not Implemented", 502: "Bad Gateway",
+    503: "Service Unavailable", 504: "Server Time-out", 505: "Version Not Supported",
+    513: "Message Too Large", 580: "Precondition Failure", 600: "Busy Everywhere",
+    603: "Decline", 604: "Does Not Exist Anywhere", 606: "Not Acceptable",
+}  # fmt: skip
+
+
+def code_name(code: int) -> str:
+    """The reason phrase that the RFCs give the code; empty if they give none."""
+    return _CODES.get(code, "")
+
+
+def state_word(report: Report) -> str:
+    """What to call a run that has no verdict."""
+    return "INTERRUPTED" if report.facts.state != "finished" else "NO VERDICT"
+
+
+def headline(report: Report) -> str:
+    """The run in a sentence."""
+    if not report.calls:
+        return f"No call in {length(report.seconds)}."
+    calls = "1 call" if report.calls == 1 else f"{report.calls:,} calls"
+    share = 100 * report.as_intended / report.calls
+    # 99.996 % is not "100 %": somebody would look for the calls that are missing.
+    shown = number(share, "%") if share in (0, 100) else f"{min(share, 99.99):.2f} %"
+    words = f"{calls} in {length(report.seconds)}; {shown} ended as intended"
+    missed = report.calls - report.as_intended
+    if missed:
+        words += f", {missed:,} did not"
+    if not report.judgement.word:
+        words += f". {_unjudged(report)}"
+        return words
+    return words + "."
+
+
+def _unjudged(report: Report) -> str:
+    if report.facts.state != "finished":
+        return "The run was interrupted: this is what was recorded until then; no gate judged it."
+    return "No gate judged it."
