@@ -24,8 +24,8 @@ __all__ = ["RateCurve", "intended_starts", "number_of_calls"]
 
 
 def exactly(number: float) -> Fraction:
-    """The number that a person wrote, not the binary one next to it: 0.1 is a tenth."""
-    return Fraction(repr(float(number)))
+    """The number that is meant, not the binary one next to it: 0.1 is a tenth, 1/3 a third."""
+    return Fraction(number).limit_denominator(10**9)
 
 
 @dataclass(frozen=True, slots=True)

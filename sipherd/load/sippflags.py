@@ -67,6 +67,8 @@ def with_sipp_flags(
         # Who calls stays as it is; who is called is in the file, and its first line says the order.
         found |= {"infile": Infile(file=flags["-inf"]), "callees": (), "pairing": None}
         found["callers"] = found["callers"] or ("*",)
+    if limits.total is None and found.get("duration") is None and not found["arrival"].stages:
+        raise ValueError("it never ends: expected a duration, or the number of calls (-m)")
     return LoadProfile(**found)
 
 
