@@ -22,12 +22,12 @@ _GUTTER = 11
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One side of the ladder."""
+    """One side of the ladder; what is not known of it is left out."""
 
     name: str
-    number: str
-    port: int
-    pid: int
+    number: str = ""
+    port: int = 0
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +117,22 @@ def draw(
 
 def _heads(left: Party, right: Party, width: int) -> list[Text]:
     room = width - _GUTTER
-    rows = [
-        (f"{left.name} {left.number}", f"{right.name} {right.number}", "bold"),
-        (f"port {left.port}", f"port {right.port}", ""),
-        (f"pid {left.pid}", f"pid {right.pid}", ""),
-    ]
-    return [
-        Text(f"{'':{_GUTTER}}{one}{two:>{room - len(one)}}", style=style)
-        for one, two, style in rows
-    ]
+    pairs = [(_about(left), _about(right), "bold")]
+    if left.port or right.port:
+        pairs.append((_numbered("port", left.port), _numbered("port", right.port), ""))
+    if left.pid or right.pid:
+        pairs.append((_numbered("pid", left.pid), _numbered("pid", right.pid), ""))
+    rows = []
+    for one, two, style in pairs:
+        # Long names are cut, never pushed over the edge.
+        one, two = (text[: room // 2 - 1] for text in (one, two))
+        rows.append(Text(f"{'':{_GUTTER}}{one}{two:>{room - len(one)}}", style=style))
+    return rows
+
+
+def _about(party: Party) -> str:
+    return printable(f"{party.name} {party.number}".rstrip())
+
+
+def _numbered(what: str, number: int) -> str:
+    return f"{what} {number}" if number else ""

@@ -190,6 +190,7 @@ def run(calls: int = 1200, rate: float = 20.0, phones: int = 20, **changes: obje
         profile={
             "callers": "phone-0*",
             "rate": rate,
+            "duration": calls / rate,
             "warm_up": 0.05 * seconds,
             "mix": {name: share for name, (_, share) in MIX.items()},
             "seed": 7,

@@ -61,11 +61,16 @@ def number(value: float | None, unit: str = "") -> str:
     """A figure for people: `1,234`, `12.3`, `0.0421`, `3.2 %`; `-` for none."""
     if value is None or not math.isfinite(value):
         return "-"
-    text = _digits(value)
-    if unit == "%" and value not in (0, 100) and text in ("0", "100", "100.0"):
-        # Somebody would look in vain for what the rounding hides.
-        text = "< 0.01" if value < 50 else "> 99.9"
+    text = _percents(value) if unit == "%" else _digits(value)
     return f"{text} {unit}" if unit else text
+
+
+def _percents(value: float) -> str:
+    """With two decimals; 0 and 100 only where it is, or somebody looks for calls in vain."""
+    if value == int(value):
+        return f"{value:.0f}"
+    text = f"{value:.2f}"
+    return {"0.00": "< 0.01", "100.00": "> 99.99"}.get(text, text)
 
 
 def _digits(value: float) -> str:

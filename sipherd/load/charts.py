@@ -205,7 +205,7 @@ def bars(heads: tuple[str, str], rows: Sequence[Bar]) -> Markup:
                 "tr",
                 element("th", row.name, _note(row.note), scope="row"),
                 element("td", f"{row.count:,}", class_="n"),
-                element("td", _share(row.count / total), class_="n"),
+                element("td", number(100 * row.count / total, "%"), class_="n"),
                 element("td", bar, class_="bars", aria_hidden="true"),
             )
         )
@@ -352,13 +352,6 @@ def _neighbours(marks: Sequence[Mark], apart: float) -> list[list[Mark]]:
             groups.append([])
         groups[-1].append(mark)
     return groups
-
-
-def _share(value: float) -> str:
-    percent = 100 * value
-    if 0 < percent < 0.01:
-        return "< 0.01 %"
-    return f"{percent:.2f} %" if percent < 1 else f"{percent:.1f} %"
 
 
 def _note(text: str) -> Markup:

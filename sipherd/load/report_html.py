@@ -252,10 +252,14 @@ def _marks(happened: Iterable[Happening]) -> list[charts.Mark]:
 
 def _spans(report: Report) -> list[charts.Span]:
     """Warm-up and drain, where the profile says when they were."""
+    found = []
     warm_up = report.facts.profile.get("warm_up")
     if isinstance(warm_up, int | float) and warm_up > 0:
-        return [charts.Span("warm-up", 0.0, min(float(warm_up), report.seconds))]
-    return []
+        found.append(charts.Span("warm-up", 0.0, min(float(warm_up), report.seconds)))
+    placing = report.facts.profile.get("duration")
+    if isinstance(placing, int | float) and 0 < placing < report.seconds:
+        found.append(charts.Span("drain", float(placing), report.seconds))
+    return found
 
 
 def _why(report: Report) -> Markup:

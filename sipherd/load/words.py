@@ -41,20 +41,16 @@ def state_word(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """The run in a sentence."""
-    if not report.calls:
-        return f"No call in {length(report.seconds)}."
-    calls = "1 call" if report.calls == 1 else f"{report.calls:,} calls"
-    share = 100 * report.as_intended / report.calls
-    # 99.996 % is not "100 %": somebody would look for the calls that are missing.
-    shown = number(share, "%") if share in (0, 100) else f"{min(share, 99.99):.2f} %"
-    words = f"{calls} in {length(report.seconds)}; {shown} ended as intended"
-    missed = report.calls - report.as_intended
-    if missed:
-        words += f", {missed:,} did not"
-    if not report.judgement.word:
-        words += f". {_unjudged(report)}"
-        return words
-    return words + "."
+    took = length(report.seconds)
+    if report.calls:
+        calls = "1 call" if report.calls == 1 else f"{report.calls:,} calls"
+        share = number(100 * report.as_intended / report.calls, "%")
+        words = f"{calls} in {took}; {share} ended as intended"
+        missed = report.calls - report.as_intended
+        words += f", {missed:,} did not." if missed else "."
+    else:
+        words = f"No call in {took}."
+    return words if report.judgement.word else f"{words} {_unjudged(report)}"
 
 
 def _unjudged(report: Report) -> str:
