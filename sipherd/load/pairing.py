@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol, TypeVar
@@ -86,6 +86,19 @@ class Pairs:
             case "random":
                 return self._random(rng)
 
+    def shares(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Which share of all calls each phone of the herd places, and which it gets."""
+        if self._given:
+            pairs = self._given
+        elif self.pairing == "fixed":
+            pairs = self._fixed_pairs()
+        else:
+            return _shares(self.callers), _shares([party.phone for party in self.callees])
+        return (
+            _shares([pair.caller for pair in pairs]),
+            _shares([pair.callee.phone for pair in pairs]),
+        )
+
     def _from_file(self, rng: random.Random) -> Iterator[Pair]:
         while True:
             if self.pairing == "random":
@@ -105,13 +118,17 @@ class Pairs:
                 yield Pair(caller, callee)
 
     def _fixed(self) -> Iterator[Pair]:
+        fixed = self._fixed_pairs()
+        while True:
+            yield from fixed
+
+    def _fixed_pairs(self) -> list[Pair]:
         among = len(self.callees)
         fixed = []
         for index, caller in enumerate(self.callers):
             turns = (self.callees[(index + turn) % among] for turn in range(among))
             fixed.append(Pair(caller, next(party for party in turns if party.phone != caller)))
-        while True:
-            yield from fixed
+        return fixed
 
     def _random(self, rng: random.Random) -> Iterator[Pair]:
         while True:
@@ -254,6 +271,11 @@ class _Search:
                 f"$.load.mix: {', '.join(names)}: only a phone of the herd can be told to do so, "
                 f"and {quote(strangers[0])} is none; expected other callees or another mix"
             )
+
+
+def _shares(phones: Sequence[str]) -> dict[str, float]:
+    """How often each is there, of all; who has no name is nobody's phone."""
+    return {phone: number / len(phones) for phone, number in Counter(phones).items() if phone}
 
 
 def _once(found: list[T], wanted: Sequence[_Wanted]) -> list[T]:
