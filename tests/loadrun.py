@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from sipherd.load.findings import Figure, JudgedGate, Judgement, Report
-from sipherd.load.records import CallAttempt, Outcome, Responses, RunEvent, RunFacts
-from sipherd.load.tally import report
+from sipherd.load.records import (
+    BoxSample,
+    CallAttempt,
+    Outcome,
+    PhoneSample,
+    Responses,
+    RunEvent,
+    RunFacts,
+)
+from sipherd.load.survey import report
 from sipherd.protocol.events import BoxOverloaded, FaultInjected, NurseryDied, PhoneDied, PhoneMoved
 from sipherd.protocol.states import PhoneState
 
@@ -145,6 +153,38 @@ def events(seconds: float) -> list[RunEvent]:
     return found
 
 
+def box(seconds: float) -> list[BoxSample]:
+    """A busy box, and one that has too much to do for a while."""
+    found = []
+    for t in range(1, int(seconds) + 1):
+        much = 0.55 * seconds < t < 0.63 * seconds
+        found.append(
+            BoxSample(
+                t=t,
+                cpu=0.97 if much else 0.3 + 0.05 * (t % 3),
+                loop_lag=0.04 if much else 0.001,
+                socket_drops=3 if much else 0,
+            )
+        )
+    return found
+
+
+def samples(seconds: float, phones: Sequence[str]) -> list[PhoneSample]:
+    """Phones that take 2.3 MB, and one that leaks."""
+    return [
+        PhoneSample(
+            t=t,
+            phone=phone,
+            incarnation=1,
+            memory=2_300_000 + 1000 * i + (t * 20_000 if i == 0 else 0),
+            fds=12,
+            threads=1,
+        )
+        for t in range(5, int(seconds), 10)
+        for i, phone in enumerate(phones)
+    ]
+
+
 FIGURES: tuple[Callable[[float], Figure], ...] = (
     lambda share: Figure(
         key="as_intended",
@@ -224,4 +264,12 @@ def run(calls: int = 1200, rate: float = 20.0, phones: int = 20, **changes: obje
         ),
     )
     figures = [make(share) for make in FIGURES]
-    return report(about, made, events(calls / rate), figures, judgement)
+    return report(
+        about,
+        made,
+        events(calls / rate),
+        figures,
+        judgement,
+        box=box(seconds),
+        phones=samples(min(seconds, 600), names),
+    )

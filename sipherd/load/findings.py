@@ -1,6 +1,6 @@
 """What a report says of a run: figures, gates, what happened, and its course in windows of time.
 
-``load.tally`` counts it from the records; page, summary and comparison draw it.
+``load.survey`` counts it from the records; page, summary and comparison draw it.
 """
 
 from __future__ import annotations
@@ -142,6 +142,15 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     late_p95: tuple[float | None, ...]
     """By how much calls started after their intended time, in seconds."""
     late_max: tuple[float | None, ...]
+    cpu: tuple[float | None, ...]
+    """The busiest interval: share of all cores, 0 to 1; None where nobody looked."""
+    lag: tuple[float | None, ...]
+    """The longest that a loop of runner, supervisor or phones was late, in seconds."""
+    drops: Counts
+    """Datagrams that this box threw away."""
+    memory_p50: tuple[float | None, ...]
+    """Private memory of a phone's process, bytes."""
+    memory_max: tuple[float | None, ...]
 
     @property
     def seconds(self) -> float:

@@ -22,7 +22,7 @@ from .axes import clock, length, number
 from .findings import Figure, Happening, HappeningKind, JudgedGate, PhoneCourse, Report
 from .markup import NOTHING, Markup, element, joined, safe
 from .records import CallAttempt
-from .tally import cause_of, request_delay
+from .survey import cause_of, request_delay
 from .words import code_name, headline, state_word
 
 __all__ = ["page"]
@@ -162,8 +162,11 @@ def _over_time(report: Report) -> Markup:
         lengths = [*(window for _ in counts[1:]), last if 0 < last < window else window]
         return [count / seconds for count, seconds in zip(counts, lengths, strict=True)]
 
+    def scaled(values: Iterable[float | None], factor: float) -> list[float | None]:
+        return [None if value is None else factor * value for value in values]
+
     def milliseconds(values: Iterable[float | None]) -> list[float | None]:
-        return [None if value is None else 1000 * value for value in values]
+        return scaled(values, 1000)
 
     def chart(title: str, unit: str, help_text: str, *series: charts.Series) -> Markup:
         return charts.time_chart(
@@ -176,6 +179,36 @@ def _over_time(report: Report) -> Markup:
             spans=spans,
         )
 
+    looked = any(value is not None for value in course.cpu)
+    box = []
+    if looked:
+        box.append(
+            chart(
+                "This box",
+                "% of all cores",
+                "Busy, whoever used them: the busiest second of each step.",
+                charts.Series("busy", scaled(course.cpu, 100), "orange", filled=True),
+            )
+        )
+    if any(course.drops):
+        box.append(
+            chart(
+                "Datagrams thrown away",
+                "",
+                "By this box's kernel, for want of room in a socket of a phone.",
+                charts.Series("thrown away", course.drops, "red", filled=True),
+            )
+        )
+    if any(value is not None for value in course.memory_max):
+        box.append(
+            chart(
+                "Memory of a phone's process",
+                "MB",
+                "Private memory (USS); in a soak it should be flat.",
+                charts.Series("half (p50)", scaled(course.memory_p50, 1e-6), "green"),
+                charts.Series("largest", scaled(course.memory_max, 1e-6), "blue"),
+            )
+        )
     each = f"One step is {length(window)}."
     return _section(
         "Over time",
@@ -207,10 +240,13 @@ def _over_time(report: Report) -> Markup:
         chart(
             "Late starts",
             "ms",
-            "How long after its intended time a call was sent: what this box added.",
+            "How long after its intended time a call was sent, and how late a loop of runner, "
+            "supervisor or phones was: what this box added.",
             charts.Series("p95", milliseconds(course.late_p95), "blue"),
             charts.Series("latest", milliseconds(course.late_max), "orange"),
+            *([charts.Series("loops", milliseconds(course.lag), "violet")] if looked else ()),
         ),
+        *box,
     )
 
 

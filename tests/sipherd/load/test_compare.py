@@ -11,7 +11,7 @@ from rich.console import Console
 from loadrun import attempt, facts, run
 from sipherd.load.compare import Direction, compare, lines, summary
 from sipherd.load.findings import Figure, GateState, JudgedGate, Judgement, Report, VerdictWord
-from sipherd.load.tally import report
+from sipherd.load.survey import report
 
 
 def figure(value: float | None, better: Literal["more", "less", ""], unit: str = "ms") -> Figure:

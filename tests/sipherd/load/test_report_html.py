@@ -13,7 +13,7 @@ from loadrun import attempt, facts, run
 from sipherd.load.findings import Judgement, Report
 from sipherd.load.records import RunEvent
 from sipherd.load.report_html import page
-from sipherd.load.tally import report
+from sipherd.load.survey import report
 
 #: Elements without an end tag.
 VOID = {"meta", "br"}
@@ -71,6 +71,9 @@ def test_what_a_reader_looks_for_is_there() -> None:
         "Calls at once",
         "Setup time",
         "Late starts",
+        "This box",
+        "Datagrams thrown away",
+        "Memory of a phone's process",
         "Not as intended, by cause",
         "rejected (503), answer intended",
         "486 Busy Here",
@@ -139,10 +142,17 @@ def test_a_run_that_was_interrupted_says_so() -> None:
 
 def test_charts_have_titles_and_tables() -> None:
     found = Reader(page(run()))
-    assert found.tags["figure"] == 5  # what happened, and four charts with a table each
-    assert found.tags["svg"] == 4 + 20
+    assert found.tags["figure"] == 1 + 7  # what happened, and charts with a table each
+    assert found.tags["svg"] == 7 + 20
     assert found.tags["title"] >= found.tags["svg"] + 1
-    assert found.tags["details"] == 4 + 2
+    assert found.tags["details"] == 7 + 2
+
+
+def test_a_chart_without_a_measurement_is_left_out() -> None:
+    text = words(page(report(facts(), [attempt()], [], [], Judgement())))
+    assert "Late starts" in text
+    assert "This box" not in text
+    assert "Memory" not in text
 
 
 def test_times_of_day_are_of_the_zone_asked_for() -> None:
@@ -153,6 +163,6 @@ def test_times_of_day_are_of_the_zone_asked_for() -> None:
 def test_many_phones_and_calls_stay_readable() -> None:
     """The worst phones have a row, the others are counted; the page stays below a megabyte."""
     text = page(run(calls=4000, rate=4, phones=400))
-    assert Reader(text).tags["svg"] == 4 + 60
+    assert Reader(text).tags["svg"] == 7 + 60
     assert "60 worst of 400 phones" in text
     assert len(text) < 500_000

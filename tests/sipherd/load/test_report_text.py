@@ -11,7 +11,7 @@ from rich.console import Console
 from loadrun import attempt, attempts, facts, run
 from sipherd.load.findings import Judgement, Report
 from sipherd.load.report_text import blocks, lines, summary
-from sipherd.load.tally import report
+from sipherd.load.survey import report
 
 
 def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:

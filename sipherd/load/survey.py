@@ -20,9 +20,9 @@ from .findings import (
     happenings,
     worst_first,
 )
-from .records import CallAttempt, RunEvent, RunFacts, as_intended
+from .records import BoxSample, CallAttempt, PhoneSample, RunEvent, RunFacts, as_intended
 
-__all__ = ["Tally", "cause_of", "percentile", "report", "request_delay", "window_for"]
+__all__ = ["Survey", "cause_of", "percentile", "report", "request_delay", "window_for"]
 
 #: Windows of a run: enough for a wide screen, and so many that a row is a pixel or more on a phone.
 _WINDOWS = 120
@@ -70,7 +70,7 @@ def cause_of(attempt: CallAttempt) -> str:
     return f"{cause}, {attempt.expected.replace('_', ' ')} intended"
 
 
-class Tally:
+class Survey:
     """Takes attempts in any order; `report` says what was counted."""
 
     def __init__(self, seconds: float) -> None:
@@ -89,6 +89,8 @@ class Tally:
         self._codes: Counter[int] = Counter()
         self._mix: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         self._examples: dict[str, list[CallAttempt]] = defaultdict(list)
+        self._cpu, self._lag, self._drops = self._reals(), self._reals(), self._zeros()
+        self._memory = [array("d") for _ in range(self._count)]
         self.calls = 0
         self.as_intended = 0
 
@@ -121,6 +123,18 @@ class Tally:
             if len(self._examples[cause]) < _EXAMPLES_PER_CAUSE:
                 self._examples[cause].append(attempt)
 
+    def add_box(self, sample: BoxSample) -> None:
+        """Count how this box was doing."""
+        at = self._index(sample.t)
+        lag = max(sample.loop_lag, sample.phone_lag, sample.supervisor_lag)
+        self._cpu[at] = max(self._cpu[at] or 0.0, sample.cpu)
+        self._lag[at] = max(self._lag[at] or 0.0, lag)
+        self._drops[at] += sample.socket_drops
+
+    def add_phone(self, sample: PhoneSample) -> None:
+        """Count what a phone's process took."""
+        self._memory[self._index(sample.t)].append(float(sample.memory))
+
     def _add_times(self, attempt: CallAttempt, started: float, at: int) -> None:
         delay = request_delay(attempt)
         if delay is not None:
@@ -138,6 +152,7 @@ class Tally:
         """The run in windows."""
         setup = [sorted(values) for values in self._setup]
         late = [sorted(values) for values in self._late]
+        memory = [sorted(values) for values in self._memory]
         return Course(
             window=self._window,
             intended=tuple(self._intended),
@@ -150,6 +165,11 @@ class Tally:
             setup_p99=tuple(percentile(values, 99) for values in setup),
             late_p95=tuple(percentile(values, 95) for values in late),
             late_max=tuple(percentile(values, 100) for values in late),
+            cpu=tuple(self._cpu),
+            lag=tuple(self._lag),
+            drops=tuple(self._drops),
+            memory_p50=tuple(percentile(values, 50) for values in memory),
+            memory_max=tuple(percentile(values, 100) for values in memory),
         )
 
     def report(
@@ -201,6 +221,9 @@ class Tally:
         """The window of a time; what is before or behind the run belongs to its first or last."""
         return min(max(int(t / self._window), 0), self._count - 1)
 
+    def _reals(self) -> list[float | None]:
+        return [None] * self._count
+
     def _windows(self) -> list[array[float]]:
         return [array("d") for _ in range(self._count)]
 
@@ -228,18 +251,27 @@ def report(
     figures: Iterable[Figure],
     judgement: Judgement,
     *,
+    box: Iterable[BoxSample] = (),
+    phones: Iterable[PhoneSample] = (),
     seconds: float | None = None,
 ) -> Report:
-    """The report of a run.  `seconds` is its length where its facts don't say it."""
+    """The report of a run.  `seconds` is its length where its facts don't say it.
+
+    Without either the attempts are all held at once, to see how long the run was.
+    """
     if seconds is None:
         seconds = facts.ended
     if seconds is None:  # interrupted: it lasted as long as there is something to tell of
         attempts = list(attempts)
         seconds = max((_end(attempt) for attempt in attempts), default=0.0)
-    tally = Tally(seconds)
+    survey = Survey(seconds)
     for attempt in attempts:
-        tally.add(attempt)
-    return tally.report(facts, events, figures, judgement)
+        survey.add(attempt)
+    for sample in box:
+        survey.add_box(sample)
+    for taken in phones:
+        survey.add_phone(taken)
+    return survey.report(facts, events, figures, judgement)
 
 
 def _end(attempt: CallAttempt) -> float:

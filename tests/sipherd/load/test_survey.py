@@ -6,8 +6,8 @@ import pytest
 
 from loadrun import attempt, attempts, events, facts, run
 from sipherd.load.findings import Judgement, Report
-from sipherd.load.records import CallAttempt, RunEvent
-from sipherd.load.tally import cause_of, percentile, report, request_delay, window_for
+from sipherd.load.records import BoxSample, CallAttempt, PhoneSample, RunEvent
+from sipherd.load.survey import cause_of, percentile, report, request_delay, window_for
 
 
 def counted(*made: CallAttempt, seconds: float = 10.0) -> Report:
@@ -146,3 +146,21 @@ def test_an_event_of_another_version_is_named() -> None:
 def test_what_a_phone_passes_through_is_no_happening() -> None:
     passing = RunEvent(t=1.0, kind="phone_state", facts={"state": "backoff", "previous": "ready"})
     assert report(facts(), [], [passing], [], Judgement()).happenings == ()
+
+
+def test_samples_of_the_box_and_its_phones() -> None:
+    box = [
+        BoxSample(t=0.5, cpu=0.2, loop_lag=0.01, socket_drops=2),
+        BoxSample(t=0.9, cpu=0.9, supervisor_lag=0.03, socket_drops=1),
+        BoxSample(t=99.0, cpu=0.1, phone_lag=0.5),
+    ]
+    phones = [
+        PhoneSample(t=1.5, phone=name, incarnation=1, memory=memory, fds=9, threads=1)
+        for name, memory in (("a", 1_000_000), ("b", 2_000_000), ("c", 9_000_000))
+    ]
+    course = report(facts(ended=10.0), [], [], [], Judgement(), box=box, phones=phones).course
+    assert (course.cpu[0], course.lag[0], course.drops[0]) == (0.9, 0.03, 3)
+    assert (course.cpu[1], course.lag[1], course.drops[1]) == (None, None, 0)
+    assert (course.cpu[-1], course.lag[-1]) == (0.1, 0.5)
+    assert course.memory_p50[:2] == (None, 2e6)
+    assert course.memory_max[1] == 9e6
