@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from sipherd.load.findings import Figure, JudgedGate, Judgement, Report
+from sipherd.load.figures import figures
+from sipherd.load.findings import JudgedGate, Judgement, Report
+from sipherd.load.metrics import tally
 from sipherd.load.records import (
     BoxSample,
     CallAttempt,
@@ -185,39 +187,6 @@ def samples(seconds: float, phones: Sequence[str]) -> list[PhoneSample]:
     ]
 
 
-FIGURES: tuple[Callable[[float], Figure], ...] = (
-    lambda share: Figure(
-        key="as_intended",
-        label="Ended as intended",
-        value=share,
-        unit="%",
-        meaning="calls that ended in the outcome drawn for them, of all",
-        better="more",
-        headline=True,
-    ),
-    lambda _: Figure(
-        key="seer",
-        label="Session establishment effectiveness",
-        value=98.7,
-        unit="%",
-        meaning="(200 + 480 + 486 + 600 + 603) / (INVITE - 3xx), RFC 6076 section 4.7",
-        better="more",
-        headline=True,
-    ),
-    lambda _: Figure(
-        key="srd_ok_p95",
-        label="Setup time, p95",
-        value=14.2,
-        unit="ms",
-        meaning="INVITE to the first response other than 100, successful calls, RFC 6076 4.3.1",
-        better="less",
-        headline=True,
-    ),
-    lambda _: Figure(key="late_p99", label="Late starts, p99", value=4.6, unit="ms", headline=True),
-    lambda _: Figure(key="mos_p5", label="Audio quality, p5", value=None, unit="MOS"),
-)
-
-
 def run(calls: int = 1200, rate: float = 20.0, phones: int = 20, **changes: object) -> Report:
     """The report of a whole run with every kind of trouble in it; it failed."""
     seconds = calls / rate + 12
@@ -263,12 +232,11 @@ def run(calls: int = 1200, rate: float = 20.0, phones: int = 20, **changes: obje
             JudgedGate(gate="mos_p5 > 3.8", state="undefined", measured="-", evidence="no media"),
         ),
     )
-    figures = [make(share) for make in FIGURES]
     return report(
         about,
         made,
         events(calls / rate),
-        figures,
+        figures(tally(made)),
         judgement,
         box=box(seconds),
         phones=samples(min(seconds, 600), names),

@@ -136,7 +136,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     answered: Counts
     """The most answered calls at once."""
     setup_p50: tuple[float | None, ...]
-    """Session request delay, seconds, of the calls that started in the window."""
+    """Session request delay (``srd_ok``), seconds, of the calls that started in the window."""
     setup_p95: tuple[float | None, ...]
     setup_p99: tuple[float | None, ...]
     late_p95: tuple[float | None, ...]

@@ -17,12 +17,12 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from . import charts
+from . import charts, delays
 from .axes import clock, length, number
 from .findings import Figure, Happening, HappeningKind, JudgedGate, PhoneCourse, Report
 from .markup import NOTHING, Markup, element, joined, safe
 from .records import CallAttempt
-from .survey import cause_of, request_delay
+from .survey import cause_of
 from .words import code_name, headline, state_word
 
 __all__ = ["page"]
@@ -231,8 +231,8 @@ def _over_time(report: Report) -> Markup:
         chart(
             "Setup time",
             "ms",
-            "Session request delay: INVITE to the first response other than 100 and a challenge, "
-            "of the calls that started in the window.",
+            "Session request delay (srd_ok): INVITE to the first response other than 100, "
+            "of answered calls that started in the step.",
             charts.Series("half (p50)", milliseconds(course.setup_p50), "green"),
             charts.Series("p95", milliseconds(course.setup_p95), "blue"),
             charts.Series("p99", milliseconds(course.setup_p99), "orange"),
@@ -447,8 +447,8 @@ def _examples(examples: Sequence[CallAttempt]) -> Markup:
 
 
 def _setup(attempt: CallAttempt) -> str:
-    delay = request_delay(attempt)
-    return "-" if delay is None else number(1000 * delay, "ms")
+    delay = delays.request(attempt)
+    return "-" if delay is None else number(1000 * delay.seconds, "ms")
 
 
 def _all_figures(figures: Sequence[Figure]) -> Markup:

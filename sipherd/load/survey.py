@@ -10,6 +10,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from . import delays
 from .findings import (
     Course,
     Figure,
@@ -22,14 +23,13 @@ from .findings import (
 )
 from .records import BoxSample, CallAttempt, PhoneSample, RunEvent, RunFacts, as_intended
 
-__all__ = ["Survey", "cause_of", "percentile", "report", "request_delay", "window_for"]
+__all__ = ["Survey", "cause_of", "percentile", "report", "window_for"]
 
 #: Windows of a run: enough for a wide screen, and so many that a row is a pixel or more on a phone.
 _WINDOWS = 120
 _LENGTHS = (1, 2, 5, 10, 15, 30, *(60 * m for m in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360)))
 _EXAMPLES_PER_CAUSE = 5
 _EXAMPLES = 60
-_PROXY_CHALLENGES = (401, 407)
 
 
 def window_for(seconds: float) -> float:
@@ -45,18 +45,6 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
     if not ordered:
         return None
     return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)]
-
-
-def request_delay(attempt: CallAttempt) -> float | None:
-    """INVITE to the first response that tells the caller something (RFC 6076, 4.3), in seconds.
-
-    That is neither 100 nor a challenge that was met.
-    """
-    for at, (code, seconds) in enumerate(attempt.responses):
-        met = code in _PROXY_CHALLENGES and at + 1 < len(attempt.responses)
-        if code > 100 and not met:
-            return seconds
-    return None
 
 
 def cause_of(attempt: CallAttempt) -> str:
@@ -136,9 +124,9 @@ class Survey:
         self._memory[self._index(sample.t)].append(float(sample.memory))
 
     def _add_times(self, attempt: CallAttempt, started: float, at: int) -> None:
-        delay = request_delay(attempt)
-        if delay is not None:
-            self._setup[at].append(delay)
+        delay = delays.request(attempt)
+        if delay is not None and delay.successful:
+            self._setup[at].append(delay.seconds)
         self._late[at].append(max(0.0, started - attempt.intended))
         end = self._seconds if attempt.ended is None else started + attempt.ended
         self._begun[at].append(started)

@@ -7,7 +7,7 @@ import pytest
 from loadrun import attempt, attempts, events, facts, run
 from sipherd.load.findings import Judgement, Report
 from sipherd.load.records import BoxSample, CallAttempt, PhoneSample, RunEvent
-from sipherd.load.survey import cause_of, percentile, report, request_delay, window_for
+from sipherd.load.survey import cause_of, percentile, report, window_for
 
 
 def counted(*made: CallAttempt, seconds: float = 10.0) -> Report:
@@ -29,11 +29,11 @@ def test_percentiles_are_nearest_rank() -> None:
     assert percentile([], 50) is None
 
 
-def test_the_delay_is_that_of_the_first_response_that_tells_something() -> None:
-    challenged = ((100, 0.001), (407, 0.002), (100, 0.003), (180, 0.2), (200, 1.0))
-    assert request_delay(attempt(responses=challenged)) == 0.2
-    assert request_delay(attempt(responses=((100, 0.001),))) is None
-    assert request_delay(attempt(responses=((100, 0.001), (401, 0.002)))) == 0.002
+def test_setup_times_are_those_of_successful_calls() -> None:
+    """RFC 6076, section 4.3: successful and failed are never mixed."""
+    busy = attempt(2, outcome="busy", final_code=486, responses=((486, 9.0),), answered=None)
+    course = counted(attempt(1), busy).course
+    assert course.setup_p50[0] == course.setup_p99[0] == pytest.approx(0.01)
 
 
 def test_windows() -> None:
