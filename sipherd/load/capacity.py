@@ -258,7 +258,8 @@ def _memory(legs: _Legs, phones: int, machine: Machine) -> list[str]:
     of_phones = f"{phones} phones and " if phones else ""
     return [
         f"memory: {of_phones}{legs.most} call legs at the same time need "
-        f"{math.ceil(needed / 1e6)} MB, {machine.memory // 10**6} MB are available; expected fewer phones or calls"
+        f"{math.ceil(needed / 1e6)} MB, {machine.memory // 10**6} MB are available; "
+        "expected fewer phones or calls"
     ]
 
 

@@ -264,6 +264,9 @@ class _Search:
                 )
 
     def check_mix(self, profile: LoadProfile, callees: Sequence[Party]) -> None:
+        for entry in profile.mix:
+            if entry.to:
+                self._parties(_Wanted(entry.to, "$.load.mix", False))
         strangers = [party.target for party in callees if not party.phone]
         names = [entry.name for entry in profile.mix if entry.needs_our_callee]
         if strangers and names:

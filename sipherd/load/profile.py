@@ -55,6 +55,8 @@ DEFAULT_GATES = ("as_intended >= 99",)
 
 _MONTH = 31 * 86400.0
 _MAX_RATE = 100_000.0
+#: Rates and weights below it are no numbers that anybody means: a call every 11 days.
+_LEAST = 1e-6
 _GATE = re.compile(
     r"[a-z][a-z0-9_]*\s*(?:<=|>=|<|>|==)\s*[0-9]+(?:\.[0-9]+)?\s*(?:%|us|ms|s|MB|kB)?"
 )
@@ -67,7 +69,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_rate(rate: float) -> None:
-    if not 0 < rate <= _MAX_RATE:
+    if not _LEAST <= rate <= _MAX_RATE:
         raise ValueError(f"expected more than 0 and at most {_MAX_RATE:.0f} calls per second")
 
 
@@ -77,8 +79,8 @@ def check_stage_rate(rate: float) -> None:
 
 
 def check_span(seconds: float) -> None:
-    if not 0 < seconds <= _MONTH:
-        raise ValueError("expected more than 0 and at most 744h")
+    if not 0.001 <= seconds <= _MONTH:
+        raise ValueError("expected 1ms to 744h")
 
 
 def check_delay(seconds: float) -> None:
@@ -92,7 +94,7 @@ def check_count(count: int) -> None:
 
 
 def check_weight(weight: float) -> None:
-    if not 0 < weight <= 1e9:
+    if not _LEAST <= weight <= 1e9:
         raise ValueError("expected more than 0 and at most 1000000000")
 
 

@@ -148,6 +148,14 @@ def test_a_stranger_can_be_called_but_not_told_what_to_do() -> None:
     assert pairs("alice", "bob", mix=mix).callers == ["alice"]
 
 
+def test_a_call_is_transferred_to_somebody_who_can_be_dialled() -> None:
+    for to in ("carol", "1003", "5551234", "sip:echo@pbx.lab"):
+        pairs("alice", "bob", mix=(Entry(kind="transfer", to=to),))
+    assert problems("alice", "bob", mix=(Entry(kind="transfer", to="carol@lab"),)) == [
+        "$.load.mix: 'carol@lab': expected a phone of the herd, a number or a sip: URI, near: carol"
+    ]
+
+
 def of_file(text: str, infile: Infile, **fields: Any) -> Pairs:
     return pairs_of(profile(infile=infile, **fields), PHONES, parse_infile(text, "users.csv"))
 

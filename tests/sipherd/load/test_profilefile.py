@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sipherd.load.profile import Arrival, Entry, HoldTime, Infile, LoadLimits, LoadProfile, Stage
 from sipherd.load.profilefile import load_profile, parse_profile
@@ -236,6 +240,70 @@ def test_all_problems_in_one_go_in_the_order_of_the_lines() -> None:
 )
 def test_a_file_that_is_none(text: str, expected: list[str]) -> None:
     assert sorted(problems(text)) == sorted(expected)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_profile_or_has_problems(text: str) -> None:
+    with contextlib.suppress(HerdFileError):
+        parse_profile(text, "load.yaml", {})
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.sampled_from(["answer", "cancel", "1s", "*", "random", "${", "sip:", "tone:"])
+        | st.text(max_size=5),
+        lambda values: (
+            st.lists(values, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "callers",
+                        "callees",
+                        "infile",
+                        "file",
+                        "pairing",
+                        "arrival",
+                        "rate",
+                        "stages",
+                        "for",
+                        "ramp_to",
+                        "poisson",
+                        "limits",
+                        "total",
+                        "hold",
+                        "uniform",
+                        "normal",
+                        "mean",
+                        "deviation",
+                        "exponential",
+                        "mix",
+                        "kind",
+                        "weight",
+                        "after",
+                        "digits",
+                        "media",
+                        "duration",
+                        "warm_up",
+                        "seed",
+                        "gates",
+                    ]
+                ),
+                values,
+                max_size=6,
+            )
+        ),
+        max_leaves=20,
+    )
+)
+def test_any_values_are_a_profile_or_have_problems(values: object) -> None:
+    basic = {"callers": "a", "callees": "b", "arrival": 1, "duration": 1}
+    load = basic | values if isinstance(values, dict) else values
+    with contextlib.suppress(HerdFileError):
+        parse_profile(yaml.safe_dump({"load": load}), "load.yaml", {})
 
 
 def test_a_file(tmp_path: Path) -> None:
