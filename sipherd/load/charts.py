@@ -226,8 +226,9 @@ def heat_map(title: str, rows: Sequence[Row], window: float, shades: Sequence[st
     for row in rows:
         cells = list(_cells(row, count, window))
         lines.append(element("span", row.name, class_="who", title=row.name))
-        lines.append(_svg(f"{row.name}: {row.total} {row.remark}".rstrip(), *cells, class_="heat"))
-        lines.append(element("span", row.total, _note(row.remark), class_="sum"))
+        lines.append(_svg(f"{row.name}: {row.total}{row.remark}", *cells, class_="heat"))
+        remark = element("small", row.remark) if row.remark else NOTHING
+        lines.append(element("span", row.total, remark, class_="sum"))
     legend = [
         element("li", element("span", class_=f"swatch h{i}"), name) for i, name in enumerate(shades)
     ]

@@ -153,7 +153,9 @@ def _tiles(figures: Sequence[Figure]) -> Markup:
 def _over_time(report: Report) -> Markup:
     course, window = report.course, report.course.window
     marks = _marks(report.happenings)
-    uprights = marks if len(marks) <= _MOST_UPRIGHTS else ()
+    uprights = [mark for mark in marks if mark.kind not in ("restart", "note")]
+    if len(uprights) > _MOST_UPRIGHTS:
+        uprights = []
     spans = _spans(report)
 
     def rates(counts: Sequence[int]) -> list[float | None]:
@@ -185,8 +187,8 @@ def _over_time(report: Report) -> Markup:
         box.append(
             chart(
                 "This box",
-                "% of all cores",
-                "Busy, whoever used them: the busiest second of each step.",
+                "%",
+                "How busy all cores were, whoever used them: the busiest moment of each step.",
                 charts.Series("busy", scaled(course.cpu, 100), "orange", filled=True),
             )
         )

@@ -113,7 +113,7 @@ class Survey:
 
     def add_box(self, sample: BoxSample) -> None:
         """Count how this box was doing."""
-        at = self._index(sample.t)
+        at = self._index(math.nextafter(sample.t, -math.inf))  # the end of its interval
         lag = max(sample.loop_lag, sample.phone_lag, sample.supervisor_lag)
         self._cpu[at] = max(self._cpu[at] or 0.0, sample.cpu)
         self._lag[at] = max(self._lag[at] or 0.0, lag)
@@ -156,8 +156,8 @@ class Survey:
             cpu=tuple(self._cpu),
             lag=tuple(self._lag),
             drops=tuple(self._drops),
-            memory_p50=tuple(percentile(values, 50) for values in memory),
-            memory_max=tuple(percentile(values, 100) for values in memory),
+            memory_p50=_held(percentile(values, 50) for values in memory),
+            memory_max=_held(percentile(values, 100) for values in memory),
         )
 
     def report(
@@ -230,6 +230,14 @@ class Survey:
                 up += step
             most.append(max(top, up))
         return tuple(most)
+
+
+def _held(values: Iterable[float | None]) -> tuple[float | None, ...]:
+    """Each value until the next one: what is sampled now and then goes on in between."""
+    found: list[float | None] = []
+    for value in values:
+        found.append(found[-1] if value is None and found else value)
+    return tuple(found)
 
 
 def report(
