@@ -10,9 +10,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sipherd.load.capacity import shortages
+from sipherd.load.machine import Machine
+from sipherd.load.mix import quotas_of
+from sipherd.load.pairing import pairs_of
 from sipherd.load.profile import Arrival, Entry, HoldTime, Infile, LoadLimits, LoadProfile, Stage
 from sipherd.load.profilefile import load_profile, parse_profile
 from sipherd.protocol.errors import HerdFileError
+from sipherd.protocol.herdfile import load_herd_file
 
 BASIC = "callers: a, callees: b, duration: 60s"
 
@@ -312,3 +317,17 @@ def test_a_file(tmp_path: Path) -> None:
         load_profile(path, {})
     path.write_text("load: {callers: a, callees: b, arrival: 2, duration: 1s, media: m.wav}")
     assert load_profile(path, {}).media == str(tmp_path / "m.wav")
+
+
+def test_the_example_is_a_minute_that_a_small_box_copes_with() -> None:
+    example = Path(__file__).parents[3] / "examples" / "load.yaml"
+    profile, herd = load_profile(example, {}), load_herd_file(example, {})
+    assert quotas_of(profile) == {
+        "answer": 720,
+        "callee_hangs_up": 120,
+        "busy": 120,
+        "no_answer": 120,
+        "cancel": 120,
+    }
+    small = Machine(processors=2.0, memory=2 * 10**9, tasks=1000, descriptors=1024)
+    assert shortages(profile, herd, pairs_of(profile, herd.phones), small) == []
