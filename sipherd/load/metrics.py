@@ -22,7 +22,7 @@ import msgspec
 
 from . import delays
 from .distribution import Distribution
-from .records import CallAttempt, MediaStats, RegisterAttempt, as_intended
+from .records import CallAttempt, MediaStats, RegisterAttempt, RunEvent, as_intended
 
 __all__ = [
     "DISTRIBUTIONS",
@@ -77,6 +77,7 @@ METRICS: Mapping[str, Metric] = {
     "one_way": Metric("count", "calls in which a side heard nothing"),
     "retransmissions": Metric("count", "requests sent again"),
     "registers": Metric("count", "REGISTER attempts"),
+    "deaths": Metric("count", "phones that died, however and for whatever reason"),
 }
 """Those that are one number."""
 
@@ -172,6 +173,7 @@ class Tally:
                 self.phones_not_intended[phone] += 1
         if attempt.started is None:
             self.counts["refused"] += 1
+            self.counts["unstarted"] += attempt.outcome == "unfinished"
             return
         self._add_invite(attempt)
         self._add_times(attempt)
@@ -244,6 +246,10 @@ class Tally:
         elif 200 <= code < 300 and attempt.delay is not None:
             self._record("rrd", attempt.delay)
 
+    def add_event(self, event: RunEvent) -> None:
+        """Count what happened to the herd meanwhile."""
+        self.counts["deaths"] += event.kind == "phone_died"
+
     def _record(self, name: str, value: float) -> None:
         self.distributions[name].record(value)
 
@@ -309,11 +315,17 @@ _FORMULAS: Mapping[str, Callable[[Counter[str]], float | None]] = {
 }
 
 
-def tally(attempts: Iterable[CallAttempt], registers: Iterable[RegisterAttempt] = ()) -> Tally:
+def tally(
+    attempts: Iterable[CallAttempt],
+    registers: Iterable[RegisterAttempt] = (),
+    events: Iterable[RunEvent] = (),
+) -> Tally:
     """Count all of these."""
     made = Tally()
     for attempt in attempts:
         made.add(attempt)
     for register in registers:
         made.add_register(register)
+    for event in events:
+        made.add_event(event)
     return made
