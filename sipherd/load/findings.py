@@ -34,7 +34,7 @@ VerdictWord: TypeAlias = Literal["PASS", "FAIL", "INVALID", ""]
 """Empty: none was given, for the run was interrupted."""
 
 GateState: TypeAlias = Literal["passed", "failed", "undefined"]
-"""``undefined``: there was nothing to measure (a ratio over no calls)."""
+"""``undefined``: there was nothing to measure (a ratio over no calls), which passes no gate."""
 
 HappeningKind: TypeAlias = Literal["death", "restart", "fault", "overload", "trouble", "note"]
 

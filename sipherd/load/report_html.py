@@ -116,7 +116,7 @@ def _gates(gates: Sequence[JudgedGate]) -> Markup:
     signs = {
         "passed": "\N{CHECK MARK} passed",
         "failed": "\N{MULTIPLICATION SIGN} failed",
-        "undefined": "? nothing to measure",
+        "undefined": "\N{MULTIPLICATION SIGN} failed: nothing to measure",
     }
     heads = ("Gate", "Result", "Measured", "Evidence")
     rows = [

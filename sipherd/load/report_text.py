@@ -30,7 +30,7 @@ _STYLES: dict[VerdictWord, str] = {
 _GATE_WORDS: dict[GateState, tuple[str, str]] = {
     "passed": ("passed", "green"),
     "failed": ("FAILED", "bold red"),
-    "undefined": ("nothing to measure", "yellow"),
+    "undefined": ("FAILED: nothing to measure", "bold red"),
 }
 
 Block: TypeAlias = tuple[str, Sequence[str], list[Sequence[str]], frozenset[int]]

@@ -66,7 +66,7 @@ def test_what_a_reader_looks_for_is_there() -> None:
         "1,200 calls in 72 s",
         "as_intended >= 99",
         "\N{MULTIPLICATION SIGN} failed",
-        "? nothing to measure",
+        "\N{MULTIPLICATION SIGN} failed: nothing to measure",
         "Call rate",
         "Calls at once",
         "Setup time",

@@ -32,7 +32,7 @@ def test_gates_and_their_evidence() -> None:
     text = "\n".join(lines(run()))
     assert "as_intended >= 99   FAILED" in text
     assert "srd_ok_p95 < 200ms  passed" in text
-    assert "mos_p5 > 3.8        nothing to measure         -  no media" in text
+    assert "mos_p5 > 3.8        FAILED: nothing to measure         -  no media" in text
 
 
 def test_the_terminal_shows_the_same() -> None:
