@@ -71,6 +71,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     (dist_info,) = (name for name in top_level if name.endswith(".dist-info"))
     assert top_level == {"sipherd", dist_info}
     assert "sipherd/py.typed" in names
+    assert {f"sipherd/load/report.{kind}" for kind in ("html", "css", "js")} <= names
     ours = {
         f"sipherd/{path.relative_to(ROOT)}"
         for part in ("protocol", "supervisor", "worker")

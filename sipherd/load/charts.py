@@ -172,13 +172,13 @@ def lanes(
         for span in spans
     ]
     if names:
-        rows += [element("div", class_="who"), element("div", *names, class_="plot lane")]
+        rows += [element("div", class_="who"), element("div", *names, class_="plot lane phases")]
     return element("div", *rows, _time_axis(seconds), class_="chart lanes")
 
 
 def _signs(marks: Sequence[Mark], seconds: float) -> list[Markup]:
     signs = []
-    for group in _neighbours(marks, seconds / 30):
+    for group in _neighbours(marks, seconds / 16):
         first = group[0]
         told = "; ".join(f"{clock(mark.at)} {mark.text}" for mark in group[:_MOST_TOLD])
         if len(group) > _MOST_TOLD:

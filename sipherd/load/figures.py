@@ -30,6 +30,7 @@ _LABELS = {
     "one_way": "One-way audio",
     "retransmissions": "Requests sent again",
     "registers": "Registration attempts",
+    "deaths": "Phones that died",
     "srd_ok": "Session request delay",
     "srd_failed": "Session request delay, failed",
     "pdd": "Post-dial delay",

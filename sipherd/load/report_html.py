@@ -341,7 +341,7 @@ def _heat(report: Report) -> Markup:
     shown = report.phones[:_MOST_PHONES]
     rows = [_heat_row(phone, merged) for phone in shown]
     told = "Share of a phone's calls, as caller or callee, that did not end as intended; "
-    told += "their number on the right."
+    told += "their number on the right. A call counts for both of its phones."
     rest = report.phones[_MOST_PHONES:]
     if rest:
         missed = sum(phone.missed_total for phone in rest)
