@@ -36,6 +36,11 @@ _SECONDS: Mapping[str, float] = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, 
 class GateError(ValueError):
     """A gate can't be understood: one line that says which, why, and how to write it."""
 
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(f"gate {text!r}: {why}")
+        self.why = why
+        """Without the gate itself, for who has named it already."""
+
 
 class Gate(msgspec.Struct, frozen=True):
     """One gate, understood."""
@@ -68,18 +73,18 @@ def _limit(text: str, name: str, unit: Unit, number: str, written: str) -> float
     value = float(number)
     if unit == "seconds":
         if not written:
-            raise GateError(f"gate {text!r}: {number} of what? write {number}ms or {number}s")
+            raise GateError(text, f"{number} of what? write {number}ms or {number}s")
         if written not in _SECONDS:
-            raise GateError(f"gate {text!r}: {written} is no unit of time: us, ms, s or min")
+            raise GateError(text, f"{written} is no unit of time: us, ms, s or min")
         return value * _SECONDS[written]
     if unit == "percent":
         if written not in ("", "%"):
-            raise GateError(f"gate {text!r}: {name} is a percentage: write {number}%")
+            raise GateError(text, f"{name} is a percentage: write {number}%")
         if not 0 <= value <= 100:
-            raise GateError(f"gate {text!r}: a percentage is from 0 to 100")
+            raise GateError(text, "a percentage is from 0 to 100")
         return value
     if written:
-        raise GateError(f"gate {text!r}: {name} has no unit: write {number}")
+        raise GateError(text, f"{name} has no unit: write {number}")
     return value
 
 
@@ -93,17 +98,15 @@ def parse(text: str) -> Gate:
     found = _FORM.fullmatch(text)
     if found is None:
         raise GateError(
-            f"gate {text!r}: write METRIC COMPARISON VALUE, as in 'seer >= 99' or 'pdd_p95 < 2s'"
+            text, "expected METRIC COMPARISON VALUE, as in 'seer >= 99' or 'pdd_p95 < 2s'"
         )
     if found["operator"] not in _OPERATORS:
-        raise GateError(
-            f"gate {text!r}: {found['operator']} is no comparison: {' '.join(_OPERATORS)}"
-        )
+        raise GateError(text, f"{found['operator']} is no comparison: {' '.join(_OPERATORS)}")
     name = found["metric"]
     try:
         unit = metric(name).unit
     except UnknownMetricError as error:
-        raise GateError(f"gate {text!r}: {error}") from error
+        raise GateError(text, str(error)) from error
     return Gate(
         text.strip(),
         name,

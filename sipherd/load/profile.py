@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
+from .gates import GateError, parse
 from .records import Outcome
 
 __all__ = [
@@ -57,9 +58,6 @@ _MONTH = 31 * 86400.0
 _MAX_RATE = 100_000.0
 #: Rates and weights below it are no numbers that anybody means: a call every 11 days.
 _LEAST = 1e-6
-_GATE = re.compile(
-    r"[a-z][a-z0-9_]*\s*(?:<=|>=|<|>|==)\s*[0-9]+(?:\.[0-9]+)?\s*(?:%|us|ms|s|MB|kB)?"
-)
 _DIGITS = re.compile(r"[0-9A-D*#]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -131,8 +129,10 @@ def check_media(media: str) -> None:
 
 
 def check_gate(gate: str) -> None:
-    if not _GATE.fullmatch(gate.strip()):
-        raise ValueError("expected METRIC, one of < <= == >= >, and a number: as_intended >= 99")
+    try:
+        parse(gate)
+    except GateError as error:
+        raise ValueError(error.why) from error
 
 
 def check_seed(seed: int) -> None:

@@ -286,16 +286,19 @@ class RunReader:
         fields = msgspec.structs.fields(record)
         names = ", ".join(f'"{field.name}"' for field in fields)
         structured = _STRUCTURED.intersection(field.name for field in fields)
-        rows = self._database.execute(
-            f"SELECT {names} FROM {_TABLES[record]} {where} ORDER BY {order}"
-        )
-        for row in rows:
-            values = dict(zip((field.name for field in fields), row, strict=True))
-            for name in structured:
-                if values[name] is not None:
-                    values[name] = msgspec.json.decode(values[name])
-            # Not strict: SQLite has no truth values, and has them as 0 and 1.
-            yield msgspec.convert(values, record, strict=False)
+        try:
+            for row in self._database.execute(
+                f"SELECT {names} FROM {_TABLES[record]} {where} ORDER BY {order}"
+            ):
+                values = dict(zip((field.name for field in fields), row, strict=True))
+                for name in structured:
+                    if values[name] is not None:
+                        values[name] = msgspec.json.decode(values[name])
+                # Not strict: SQLite has no truth values, and has them as 0 and 1.
+                yield msgspec.convert(values, record, strict=False)
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            path = self.directory / _CALLS
+            raise StoreError(f"{path} is damaged, in {_TABLES[record]}: {error}") from error
 
     def attempts(self) -> Iterator[CallAttempt]:
         """Call attempts by number, one at a time."""

@@ -34,12 +34,12 @@ def test_understood(text: str, gate: tuple[str, str, float]) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "write METRIC COMPARISON VALUE, as in 'seer >= 99'"),
-        ("seer", "write METRIC COMPARISON VALUE"),
-        ("seer 99", "write METRIC COMPARISON VALUE"),
-        ("seer >= 9e1", "write METRIC COMPARISON VALUE"),
-        ("99 <= seer", "write METRIC COMPARISON VALUE"),
-        ("seer >= 99 and ser > 3", "write METRIC COMPARISON VALUE"),
+        ("", "expected METRIC COMPARISON VALUE, as in 'seer >= 99'"),
+        ("seer", "expected METRIC COMPARISON VALUE"),
+        ("seer 99", "expected METRIC COMPARISON VALUE"),
+        ("seer >= 9e1", "expected METRIC COMPARISON VALUE"),
+        ("99 <= seer", "expected METRIC COMPARISON VALUE"),
+        ("seer >= 99 and ser > 3", "expected METRIC COMPARISON VALUE"),
         ("seer => 99", "=> is no comparison: <= >= == != < >"),
         ("seer = 99", "= is no comparison"),
         ("sear >= 99", "did you mean ser or seer"),
@@ -57,7 +57,8 @@ def test_understood(text: str, gate: tuple[str, str, float]) -> None:
 def test_refused_in_one_line(text: str, says: str) -> None:
     with pytest.raises(GateError) as refused:
         parse(text)
-    assert says in str(refused.value)
+    assert says in refused.value.why
+    assert str(refused.value) == f"gate {text!r}: {refused.value.why}"
     assert "\n" not in str(refused.value)
 
 

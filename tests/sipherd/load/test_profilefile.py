@@ -195,7 +195,7 @@ def test_the_environment_fills_in_variables() -> None:
         ),
         (f"{BASIC}, arrival: 1, warm_up: 2m", ": warm_up 120: expected less than the 60 s"),
         (f"{BASIC}, arrival: 1, media: 'tone:'", ".media: 'tone:': expected tone:HZ, such as"),
-        (f"{BASIC}, arrival: 1, gates: [good]", ".gates[0]: 'good': expected METRIC, one of"),
+        (f"{BASIC}, arrival: 1, gates: [good]", ".gates[0]: 'good': expected METRIC COMPARISON"),
         (f"{BASIC}, arrival: 1, infile: f", ": callees: field 0 of infile has them, expected one"),
         ("callers: a, callees: b, arrival: 1", ": it never ends: expected duration, stages or"),
         ("callers: [], arrival: 1", ".callers: an empty list, expected one or more"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -230,6 +231,29 @@ def test_another_version_of_the_records(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(StoreError, match=f"has version {SCHEMA_VERSION + 1} of the records"):
         RunReader(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["UPDATE attempts SET outcome = 'odd'", "DROP TABLE attempts"])
+def test_a_damaged_database(tmp_path: Path, harm: str) -> None:
+    written(tmp_path, FULL).close()
+    with sqlite3.connect(tmp_path / "calls.sqlite") as database:
+        database.execute(harm)
+    database.close()
+    with (
+        RunReader(tmp_path) as reader,
+        pytest.raises(StoreError, match=r"calls\.sqlite is damaged, in attempts: "),
+    ):
+        list(reader.attempts())
+
+
+def test_the_records_are_those_of_this_version() -> None:
+    """Whoever gives a record another field gives the schema another version."""
+    fields = [
+        name
+        for record in (CallAttempt, RegisterAttempt, BoxSample, PhoneSample)
+        for name in record.__struct_fields__
+    ]
+    assert (SCHEMA_VERSION, zlib.crc32(" ".join(fields).encode())) == (1, 2358105731)
 
 
 def test_an_event_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
