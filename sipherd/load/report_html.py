@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from importlib.resources import files
 from string import Template
@@ -19,9 +19,10 @@ from typing import Any
 
 from . import charts, delays
 from .axes import clock, length, number
-from .findings import Figure, Happening, HappeningKind, JudgedGate, PhoneCourse, Report
+from .findings import Figure, Happening, JudgedGate, PhoneCourse, Report
 from .markup import NOTHING, Markup, element, joined, safe
 from .records import CallAttempt
+from .report_course import SIGNS, over_time, section
 from .survey import cause_of
 from .words import code_name, headline, state_word
 
@@ -31,17 +32,7 @@ __all__ = ["page"]
 _MOST_PHONES = 60
 _MOST_CELLS = 40
 _MOST_HAPPENINGS = 500
-#: Upright lines in a chart: with more of them it would show nothing else.
-_MOST_UPRIGHTS = 80
 
-_SIGNS: dict[HappeningKind, tuple[str, str]] = {
-    "death": ("\N{MULTIPLICATION SIGN}", "a process died"),
-    "restart": ("\N{UPWARDS ARROW}", "a phone is back"),
-    "fault": ("F", "a fault was injected"),
-    "overload": ("!", "this box was overloaded"),
-    "trouble": ("?", "other trouble"),
-    "note": ("\N{BULLET}", "note"),
-}
 _SHADES = ("all as intended", "up to 1 % not", "up to 5 %", "up to 20 %", "more than 20 %")
 _SHADE_LIMITS = (0.0, 0.01, 0.05, 0.2)
 
@@ -73,7 +64,7 @@ def _body(report: Report, zone: tzinfo, generator: str) -> Markup:
             _verdict(report),
             _gates(report.judgement.gates),
             _tiles(report.figures),
-            _over_time(report),
+            over_time(report),
             _why(report),
             _heat(report),
             _happened(report.happenings),
@@ -133,7 +124,7 @@ def _gates(gates: Sequence[JudgedGate]) -> Markup:
     ]
     head = element("thead", element("tr", *(element("th", h, scope="col") for h in heads)))
     inner = element("table", head, element("tbody", *rows), class_="gates")
-    return _section("Gates", element("div", inner, class_="scroll whole"))
+    return section("Gates", element("div", inner, class_="scroll whole"))
 
 
 def _tiles(figures: Sequence[Figure]) -> Markup:
@@ -148,156 +139,6 @@ def _tiles(figures: Sequence[Figure]) -> Markup:
         if figure.headline
     ]
     return element("dl", *tiles, class_="tiles") if tiles else NOTHING
-
-
-def _over_time(report: Report) -> Markup:
-    course, window = report.course, report.course.window
-    marks = _marks(report.happenings)
-    uprights = [mark for mark in marks if mark.kind not in ("restart", "note")]
-    if len(uprights) > _MOST_UPRIGHTS:
-        uprights = []
-    spans = _spans(report)
-
-    def rates(counts: Sequence[int]) -> list[float | None]:
-        # The run ends within its last window.
-        last = report.seconds - window * (len(counts) - 1)
-        lengths = [*(window for _ in counts[1:]), last if 0 < last < window else window]
-        return [count / seconds for count, seconds in zip(counts, lengths, strict=True)]
-
-    def scaled(values: Iterable[float | None], factor: float) -> list[float | None]:
-        return [None if value is None else factor * value for value in values]
-
-    def milliseconds(values: Iterable[float | None]) -> list[float | None]:
-        return scaled(values, 1000)
-
-    def chart(title: str, unit: str, help_text: str, *series: charts.Series) -> Markup:
-        return charts.time_chart(
-            title,
-            series,
-            window,
-            unit=unit,
-            help_text=help_text,
-            marks=uprights,
-            spans=spans,
-        )
-
-    looked = any(value is not None for value in course.cpu)
-    box = []
-    if looked:
-        box.append(
-            chart(
-                "This box",
-                "%",
-                "How busy all cores were, whoever used them: the busiest moment of each step.",
-                charts.Series("busy", scaled(course.cpu, 100), "orange", filled=True),
-            )
-        )
-    if any(course.drops):
-        box.append(
-            chart(
-                "Datagrams thrown away",
-                "",
-                "By this box's kernel, for want of room in a socket of a phone.",
-                charts.Series("thrown away", course.drops, "red", filled=True),
-            )
-        )
-    if any(value is not None for value in course.memory_max):
-        box.append(
-            chart(
-                "Memory of a phone's process",
-                "MB",
-                "Private memory (USS); in a soak it should be flat.",
-                charts.Series("half (p50)", scaled(course.memory_p50, 1e-6), "green"),
-                charts.Series("largest", scaled(course.memory_max, 1e-6), "blue"),
-            )
-        )
-    each = f"One step is {length(window)}."
-    return _section(
-        "Over time",
-        _time_line(marks, spans, course.seconds),
-        chart(
-            "Call rate",
-            "calls/s",
-            f"{each} A call that was not sent at all counts as not as intended.",
-            charts.Series("started", rates(course.started), "blue"),
-            charts.Series("intended", rates(course.intended), "soft"),
-            charts.Series("not as intended", rates(course.missed), "red", filled=True),
-        ),
-        chart(
-            "Calls at once",
-            "calls",
-            f"The most at one moment of each {length(window)}.",
-            charts.Series("being set up or up", course.under_way, "blue", filled=True),
-            charts.Series("answered", course.answered, "green"),
-        ),
-        chart(
-            "Setup time",
-            "ms",
-            "Session request delay (srd_ok): INVITE to the first response other than 100, "
-            "of answered calls that started in the step.",
-            charts.Series("half (p50)", milliseconds(course.setup_p50), "green"),
-            charts.Series("p95", milliseconds(course.setup_p95), "blue"),
-            charts.Series("p99", milliseconds(course.setup_p99), "orange"),
-        ),
-        chart(
-            "Late starts",
-            "ms",
-            "How long after its intended time a call was sent, and how late a loop of runner, "
-            "supervisor or phones was: what this box added.",
-            charts.Series("p95", milliseconds(course.late_p95), "blue"),
-            charts.Series("latest", milliseconds(course.late_max), "orange"),
-            *([charts.Series("loops", milliseconds(course.lag), "violet")] if looked else ()),
-        ),
-        *box,
-    )
-
-
-def _time_line(
-    marks: Sequence[charts.Mark], spans: Sequence[charts.Span], seconds: float
-) -> Markup:
-    if not marks and not spans:
-        return NOTHING
-    present = {mark.kind for mark in marks}
-    key = [
-        element("li", element("span", sign, class_=f"key {kind}"), meaning)
-        for kind, (sign, meaning) in _SIGNS.items()
-        if kind in present
-    ]
-    return element(
-        "figure",
-        element(
-            "figcaption",
-            element("h3", "What happened"),
-            element("ul", *key, class_="legend"),
-        ),
-        charts.lanes(
-            [(kind, *_SIGNS[kind]) for kind in _SIGNS if kind in present], marks, spans, seconds
-        ),
-    )
-
-
-def _marks(happened: Iterable[Happening]) -> list[charts.Mark]:
-    return [
-        charts.Mark(
-            max(one.t, 0.0),
-            one.kind,
-            _SIGNS[one.kind][0],
-            f"{one.phone}: {one.text}" if one.phone else one.text,
-        )
-        for one in happened
-    ]
-
-
-def _spans(report: Report) -> list[charts.Span]:
-    """Warm-up and drain, where the profile says when they were."""
-    found = []
-    warm_up = report.facts.profile.get("warm_up")
-    if isinstance(warm_up, int | float) and warm_up > 0:
-        found.append(charts.Span("warm-up", 0.0, min(float(warm_up), report.seconds)))
-    placing = report.facts.profile.get("duration")
-    if isinstance(placing, int | float) and 0 < placing < report.seconds:
-        found.append(charts.Span("drain", float(placing), report.seconds))
-    return found
 
 
 def _why(report: Report) -> Markup:
@@ -325,9 +166,9 @@ def _why(report: Report) -> Markup:
     mixed = charts.table(("Drawn", "Outcome", "Calls", "As intended", "Share"), mix, left=2)
     return element(
         "div",
-        _section("Not as intended, by cause", failures),
-        _section("The mix", mixed),
-        _section("Responses to INVITE", charts.bars(("Code", "Responses"), codes)),
+        section("Not as intended, by cause", failures),
+        section("The mix", mixed),
+        section("Responses to INVITE", charts.bars(("Code", "Responses"), codes)),
         class_="two",
     )
 
@@ -360,7 +201,7 @@ def _heat(report: Report) -> Markup:
         for phone in shown
     ]
     heads = ("Phone", "Calls", "Not as intended", "Share", "Deaths")
-    return _section(
+    return section(
         "Phones",
         element("p", told, class_="help"),
         charts.heat_map("Phones over time", rows, window, _SHADES),
@@ -393,7 +234,7 @@ def _happened(happened: Sequence[Happening]) -> Markup:
         element(
             "tr",
             element("td", clock(one.t), class_="when"),
-            element("td", _SIGNS[one.kind][0], class_=f"sign-cell {one.kind}"),
+            element("td", SIGNS[one.kind][0], class_=f"sign-cell {one.kind}"),
             element("th", one.phone or "herd", scope="row"),
             element("td", one.text, class_="long"),
         )
@@ -412,7 +253,7 @@ def _happened(happened: Sequence[Happening]) -> Markup:
     more = len(happened) - len(rows)
     note = f"And {number(more)} more: see events.ndjson." if more > 0 else ""
     inner = element("table", head, element("tbody", *rows))
-    return _section(
+    return section(
         "Restarts, faults and trouble",
         element("div", inner, class_="scroll"),
         element("p", note, class_="help") if note else NOTHING,
@@ -435,7 +276,7 @@ def _examples(examples: Sequence[CallAttempt]) -> Markup:
         )
         for one in examples
     ]
-    return _section(
+    return section(
         "Calls to look at",
         element(
             "p",
@@ -469,7 +310,7 @@ def _all_figures(figures: Sequence[Figure]) -> Markup:
     heads = ("Figure", "Value", "In a gate", "Meaning")
     head = element("thead", element("tr", *(element("th", h, scope="col") for h in heads)))
     inner = element("table", head, element("tbody", *rows))
-    return _section("All figures", element("div", inner, class_="scroll whole"))
+    return section("All figures", element("div", inner, class_="scroll whole"))
 
 
 def _environment(report: Report) -> Markup:
@@ -480,7 +321,7 @@ def _environment(report: Report) -> Markup:
         for part in (element("dt", name.replace("_", " ")), element("dd", _plain(value)))
     ]
     profile = json.dumps(facts.profile, indent=2, ensure_ascii=False, default=str)
-    return _section(
+    return section(
         "Environment",
         element("dl", *lines, class_="facts") if lines else NOTHING,
         element(
@@ -501,7 +342,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
     return str(value)
-
-
-def _section(title: str, *content: Markup) -> Markup:
-    return element("section", element("h2", title), *content)
