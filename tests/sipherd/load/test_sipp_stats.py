@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import socket
+import subprocess
+import time
 from datetime import UTC
 from pathlib import Path
 
@@ -45,6 +48,31 @@ def row(of: SippStats, now: float, rate: float = 10.0) -> dict[str, str]:
 def test_the_header_is_that_of_sipp() -> None:
     header, _ = SIPP.read_text().splitlines()
     assert stats().header() == header
+
+
+def test_the_header_is_that_of_the_sipp_that_is_installed(sipp: str, tmp_path: Path) -> None:
+    path = tmp_path / "sipp.csv"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        host, port = silent.getsockname()
+        options = ["-i", host, "-m", "1", "-trace_stat", "-stf", str(path), "-fd", "1", "-nostdin"]
+        process = subprocess.Popen(
+            [sipp, "-sn", "uac", f"{host}:{port}", *options],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + 20
+            while not path.exists() or path.read_text().count("\n") < 1:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait(10)
+    assert path.read_text().splitlines()[0] == stats().header()
 
 
 def test_each_value_has_the_form_of_sipps() -> None:
