@@ -121,6 +121,7 @@ def test_a_re_invite_before_the_crash(herd: SmallHerd) -> None:
     kill(herd, alice)
     after = again(herd, alice)
     assert bob.wait(CallEnded).by == "remote"
+    assert after.wait(CallCleanedUp).how == "bye"
     assert sent(after) == ["103 BYE"]
 
 
