@@ -21,6 +21,7 @@ __all__ = [
     "KeysError",
     "PhoneNotFound",
     "ProtocolError",
+    "RunError",
     "RuntimeDirectoryError",
     "SipherdError",
     "SupervisorDied",
@@ -183,6 +184,10 @@ class ConnectionLost(SupervisorDied):
 
 class KeyRefused(SipherdError):
     """A herd of another machine does not let this client in; the message names the remedy."""
+
+
+class RunError(SipherdError):
+    """The directory of a load run can't be written or read; the message names the remedy."""
 
 
 class KeysError(SipherdError):

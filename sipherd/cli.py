@@ -41,6 +41,7 @@ from .protocol.errors import (
     KeyRefused,
     KeysError,
     PhoneNotFound,
+    RunError,
     RuntimeDirectoryError,
     SipherdError,
     TimedOut,
@@ -144,7 +145,7 @@ def _code_of(error: SipherdError) -> int:
             return _REFUSED.get(reason, _FAILED)
         case PhoneNotFound() | CallNotFound() | KeyNotFound() | CallFailed() | TimedOut():
             return _FAILED
-        case HerdNotRunning() | RuntimeDirectoryError() | KeyRefused() | KeysError():
+        case HerdNotRunning() | RuntimeDirectoryError() | KeyRefused() | KeysError() | RunError():
             return _CONFIGURATION
         case HerdNotStarted(exit_code=code):
             return code

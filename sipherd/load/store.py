@@ -27,10 +27,12 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from ..protocol.errors import RunError
 from .records import BoxSample, CallAttempt, PhoneSample, RegisterAttempt, RunEvent, RunFacts
 
 __all__ = [
     "COMMIT_EVERY",
+    "FACTS",
     "SCHEMA_VERSION",
     "Record",
     "RunReader",
@@ -46,7 +48,9 @@ _BATCH = 2_000
 """Records after which a batch is committed early: what a transaction holds in memory is bounded."""
 _BUSY_MS = 5_000
 
-_FACTS, _CALLS, _EVENTS, _STATS = "run.json", "calls.sqlite", "events.ndjson", "stats.csv"
+FACTS = "run.json"
+"""A directory with it holds a run."""
+_CALLS, _EVENTS, _STATS = "calls.sqlite", "events.ndjson", "stats.csv"
 
 Record = CallAttempt | RegisterAttempt | BoxSample | PhoneSample
 _R = TypeVar("_R", CallAttempt, RegisterAttempt, BoxSample, PhoneSample)
@@ -66,7 +70,7 @@ _INDEXES = (
 )
 
 
-class StoreError(Exception):
+class StoreError(RunError):
     """A run's directory can't be written or read: one line that says what, where, the remedy."""
 
 
@@ -115,7 +119,7 @@ class RunWriter:
         self._oldest: float | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            if (directory / _FACTS).exists() or (directory / _CALLS).exists():
+            if (directory / FACTS).exists() or (directory / _CALLS).exists():
                 raise StoreError(
                     f"{directory} holds a run already: name another directory, or remove it"
                 )
@@ -138,7 +142,7 @@ class RunWriter:
 
     def write_facts(self, facts: RunFacts) -> None:
         """Replace ``run.json``: a reader sees the old one or the new one, whole."""
-        path = self.directory / _FACTS
+        path = self.directory / FACTS
         fresh = path.with_suffix(".new")
         with fresh.open("wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n")
@@ -249,13 +253,13 @@ class RunReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         try:
-            self.facts = msgspec.json.decode((directory / _FACTS).read_bytes(), type=RunFacts)
+            self.facts = msgspec.json.decode((directory / FACTS).read_bytes(), type=RunFacts)
         except FileNotFoundError as error:
-            raise StoreError(f"{directory} holds no run: it has no {_FACTS}") from error
+            raise StoreError(f"{directory} holds no run: it has no {FACTS}") from error
         except OSError as error:
-            raise StoreError(f"{directory / _FACTS}: can't be read: {error.strerror}") from error
+            raise StoreError(f"{directory / FACTS}: can't be read: {error.strerror}") from error
         except msgspec.MsgspecError as error:
-            raise StoreError(f"{directory / _FACTS} is not of a run: {error}") from error
+            raise StoreError(f"{directory / FACTS} is not of a run: {error}") from error
         self._database = self._open(directory / _CALLS)
 
     @staticmethod
