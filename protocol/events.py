@@ -64,6 +64,7 @@ __all__ = [
     "RegistrationFailed",
     "Retrieved",
     "RtpPairSkipped",
+    "SipMessage",
     "SipTrace",
     "TransferFailed",
     "Transferred",
@@ -159,6 +160,21 @@ class MediaStats(msgspec.Struct, frozen=True, kw_only=True):
     """None if nothing was received."""
     one_way: bool = False
     """Audio was sent, and expected, and nothing came."""
+
+
+class SipMessage(msgspec.Struct, frozen=True, array_like=True):
+    """One SIP message of a call, as the caller's phone sent or read it."""
+
+    t: float
+    """When it left or was read: seconds on the box's monotonic clock."""
+    sent: bool
+    """By the caller's phone; else it was received."""
+    method: str
+    """Of the CSeq header: that of a request, or of the request that a response is to."""
+    code: int = 0
+    """Of a response; 0: it is a request."""
+    again: bool = False
+    """A copy of one before: a retransmission (RFC 3261 section 17)."""
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -420,8 +436,15 @@ class CallEnded(Body, frozen=True, kw_only=True, tag="ended"):
     reason: str = ""
     bye_answered: bool | None = None
     """For a BYE of ours: whether a final response came.  None where we sent no BYE."""
+    bye_sent: float | None = None
+    """When our first BYE left: seconds on the box's monotonic clock."""
     media: MediaStats | None = None
     """For a call with audio."""
+    messages: tuple[SipMessage, ...] = ()
+    """For a call placed with ``PlaceCall.messages``: those of the caller's leg up to its end.
+
+    A leg of very many has its first ones and its last ones here, and those between are left out.
+    """
 
 
 class Held(Body, frozen=True, kw_only=True, tag="held"):

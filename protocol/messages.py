@@ -132,6 +132,8 @@ class PlaceCall(Message, frozen=True, kw_only=True):
     """The call outlives the client that placed it."""
     direct: bool = False
     """A number goes straight to the herd's phone, not by way of registrar or proxy."""
+    messages: bool = False
+    """The end of the call tells its SIP messages (``CallEnded.messages``)."""
 
 
 class AnswerCall(Message, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """A run's call attempts as one flat table: CSV, or Parquet with the extra ``parquet``.
 
 One row per attempt, one column per field; the structured ones are spread out: ``responses`` as
-``100@0.002 180@0.010``, media as ``caller_media_lost`` and so on.
+``100@0.002 180@0.010``, ``messages`` as ``>INVITE@0.0 <200:INVITE@0.5 <200:INVITE@1.0,again`` where
+``>`` is what the caller sent, media as ``caller_media_lost`` and so on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from .records import CallAttempt, MediaStats
+from .records import CallAttempt, MediaStats, SipMessage
 from .store import StoreError
 
 __all__ = ["COLUMNS", "flatten", "write_csv", "write_parquet"]
@@ -35,11 +36,18 @@ def flatten(attempt: CallAttempt) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {name: getattr(attempt, name) for name in COLUMNS if hasattr(attempt, name)}
     row["responses"] = " ".join(f"{code}@{seconds:.6f}" for code, seconds in attempt.responses)
+    row["messages"] = " ".join(map(_message, attempt.messages))
     for side in _MEDIA:
         media: MediaStats | None = getattr(attempt, side)
         if media is not None:
             row |= {f"{side}_{k}": v for k, v in msgspec.structs.asdict(media).items()}
     return row
+
+
+def _message(message: SipMessage) -> str:
+    what = f"{message.code}:{message.method}" if message.code else message.method
+    way, again = ">" if message.sent else "<", ",again" if message.again else ""
+    return f"{way}{what}@{message.t:.6f}{again}"
 
 
 def write_csv(attempts: Iterable[CallAttempt], path: Path) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from ..protocol.events import Body, MediaStats
+from ..protocol.events import Body, MediaStats, SipMessage
 
 __all__ = [
     "BoxSample",
@@ -29,6 +29,7 @@ __all__ = [
     "RunEvent",
     "RunFacts",
     "RunState",
+    "SipMessage",
     "as_intended",
 ]
 
@@ -100,6 +101,11 @@ class CallAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """Of the final response to the INVITE; None: none came."""
     retransmissions: int = 0
     """Of requests of this call, sent again for want of a response."""
+    messages: tuple[SipMessage, ...] = ()
+    """What the caller's phone sent and received, ``t`` in seconds since the INVITE; empty: unknown.
+
+    A call of very many has its first ones and its last ones here.
+    """
     caller_media: MediaStats | None = None
     callee_media: MediaStats | None = None
     caller_incarnation: int = 0

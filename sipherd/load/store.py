@@ -40,7 +40,7 @@ __all__ = [
     "StoreError",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of ``calls.sqlite``, in its ``user_version``."""
 COMMIT_EVERY = 0.5
 """Seconds from the first record of a batch to its commit: half of what a kill may cost."""
@@ -61,7 +61,7 @@ _TABLES: dict[type[Record], str] = {
     BoxSample: "box_samples",
     PhoneSample: "phone_samples",
 }
-_STRUCTURED = frozenset({"responses", "caller_media", "callee_media"})
+_STRUCTURED = frozenset({"responses", "messages", "caller_media", "callee_media"})
 """Columns that hold JSON."""
 _KEYS = {"attempts": "number INTEGER PRIMARY KEY"}
 _INDEXES = (

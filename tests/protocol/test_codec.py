@@ -19,7 +19,7 @@ from sipherd.protocol.codec import (
     from_worker,
 )
 from sipherd.protocol.errors import ProtocolError
-from sipherd.protocol.events import CallEnded, Event, HerdReady, flatten
+from sipherd.protocol.events import CallEnded, Event, HerdReady, SipMessage, flatten
 from sipherd.protocol.messages import (
     AddPhones,
     CallInfo,
@@ -44,7 +44,14 @@ ALL: dict[str, Codec[Any]] = {
 
 SPEC = PhoneSpec(name="bob", on_incoming=OnIncoming(answer_after=0.5, hang_up_after=30.0))
 CALL = CallInfo(call="c1", phone="bob", direction="in", state=CallState.RINGING, started=1.5)
-ENDED = CallEnded(call="c1", cause="rejected", by="remote", code=486, reason="Busy Here")
+ENDED = CallEnded(
+    call="c1",
+    cause="rejected",
+    by="remote",
+    code=486,
+    reason="Busy Here",
+    messages=(SipMessage(1.0, True, "INVITE"), SipMessage(1.5, False, "INVITE", 486)),
+)
 
 SAMPLES: list[tuple[str, Any]] = [
     ("client", PlaceCall(phone="alice", target="bob", ring_timeout=1.5)),
@@ -183,6 +190,8 @@ def test_an_event_as_one_flat_object() -> None:
         "reason": "Busy Here",
         "bye_answered": None,
         "media": None,
+        "messages": ([1.0, True, "INVITE", 0, False], [1.5, False, "INVITE", 486, False]),
+        "bye_sent": None,
     }
     herd = flatten(Event(n=1, t=2.0, at=3.0, body=HerdReady(phones=0, seconds=0.0)))
     assert "phone" not in herd

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from sipherd.load import export
-from sipherd.load.records import CallAttempt, MediaStats
+from sipherd.load.records import CallAttempt, MediaStats, SipMessage
 from sipherd.load.store import StoreError
 
 FULL = CallAttempt(
@@ -22,6 +22,11 @@ FULL = CallAttempt(
     drawn="answer",
     outcome="answer",
     responses=((100, 0.001), (200, 0.25)),
+    messages=(
+        SipMessage(0.0, True, "INVITE"),
+        SipMessage(0.5, True, "INVITE", again=True),
+        SipMessage(0.75, False, "INVITE", 200),
+    ),
     answered=0.25,
     final_code=200,
     callee_media=MediaStats(sent=10, received=9, lost=1, mos=4.1, one_way=False),
@@ -43,6 +48,8 @@ def test_csv(tmp_path: Path) -> None:
         first, second = csv.DictReader(file)
     assert first["caller"] == "al,ice"
     assert first["responses"] == "100@0.001000 200@0.250000"
+    assert first["messages"] == (">INVITE@0.000000 >INVITE@0.500000,again <200:INVITE@0.750000")
+    assert second["messages"] == ""
     assert first["late"] == "0.5"
     assert first["callee_media_lost"] == "1"
     assert first["caller_media_lost"] == ""

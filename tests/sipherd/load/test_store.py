@@ -26,6 +26,7 @@ from sipherd.load.records import (
     RegisterAttempt,
     RunEvent,
     RunFacts,
+    SipMessage,
 )
 from sipherd.load.store import (
     COMMIT_EVERY,
@@ -68,6 +69,7 @@ FULL = attempt(
     cause="hung_up",
     final_code=200,
     retransmissions=1,
+    messages=[(0.0, True, "INVITE"), (0.1, True, "INVITE", 0, True), (0.5, False, "INVITE", 200)],
     caller_media={"sent": 100, "received": 98, "lost": 2, "jitter_ms": 1.5, "mos": 4.2},
     caller_incarnation=1,
     callee_incarnation=2,
@@ -253,7 +255,7 @@ def test_the_records_are_those_of_this_version() -> None:
         for record in (CallAttempt, RegisterAttempt, BoxSample, PhoneSample)
         for name in record.__struct_fields__
     ]
-    assert (SCHEMA_VERSION, zlib.crc32(" ".join(fields).encode())) == (1, 2358105731)
+    assert (SCHEMA_VERSION, zlib.crc32(" ".join(fields).encode())) == (2, 1811298020)
 
 
 def test_an_event_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
@@ -295,6 +297,9 @@ attempts = st.builds(
     expected=st.just("answer"),
     ended_by=st.sampled_from(["caller", ""]),
     responses=st.lists(st.tuples(st.integers(100, 699), numbers)).map(tuple),
+    messages=st.lists(
+        st.builds(SipMessage, numbers, st.booleans(), text, st.integers(0, 699), st.booleans())
+    ).map(tuple),
     final_code=st.none() | st.integers(200, 699),
     caller_media=media,
     callee_media=media,
