@@ -18,6 +18,7 @@ import psutil
 import zmq
 
 import sipherd
+from peers.sipp import loopback_address
 from sipherd.client import Connection
 from sipherd.protocol.codec import encode, from_supervisor_to_client
 from sipherd.protocol.messages import Envelope, GetHerd, HerdInfo, ListPhones, PhoneInfo, PhoneList
@@ -60,9 +61,10 @@ def is_alive(pid: int) -> bool:
 
 
 def a_herd(*phones: str, herd: str = "lab", **more: Any) -> HerdSpec:
-    return HerdSpec(
-        herd=herd, phones=tuple(PhoneSpec(name=name, port=0) for name in phones), **more
-    )
+    """Phones on an address of their own: nobody else gets a port that one of them gives back."""
+    address = loopback_address()
+    specs = tuple(PhoneSpec(name=name, port=0, address=address) for name in phones)
+    return HerdSpec(herd=herd, phones=specs, **more)
 
 
 class Supervisor:
@@ -126,7 +128,9 @@ class Supervisor:
         return self._errors.read_text()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = (json.loads(line) for line in self.stderr().splitlines() if line.startswith("{"))
+        # The last line may be half written.
+        whole = [line for line in self.stderr().splitlines(keepends=True) if line.endswith("\n")]
+        lines = (json.loads(line) for line in whole if line.startswith("{"))
         return [line for line in lines if line["event"] == event]
 
     def ask(self, body: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import VICTIM, Trial, ill
+from peers.sipp import wait_for
 from sipherd import Herd, PhoneState
 from sipherd.protocol.events import (
     Answered,
@@ -95,7 +96,7 @@ def test_busy_loop(trial: Trial) -> None:
     trial.detected()
     assert "hung" in died.cause
     restarted(trial, herd)
-    assert "in hang" in trial.process.log()  # its stack
+    wait_for(lambda: "in hang" in trial.process.log(), "its stack in the log")
 
 
 @pytest.mark.fault("Crash before hello")

@@ -173,7 +173,9 @@ class HerdProcess:
 
     def logged(self, **wanted: object) -> list[Event]:
         """The lines of its log so far that have these values."""
-        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line[:1] == "{"]
+        # The last line may be half written.
+        whole = [line for line in self.log().splitlines(keepends=True) if line.endswith("\n")]
+        lines = [json.loads(line) for line in whole if line[:1] == "{"]
         return [line for line in lines if wanted.items() <= line.items()]
 
     def log(self) -> str:

@@ -438,7 +438,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("how", ["killed", "ended"])
 def test_the_end_of_a_script_is_the_end_of_its_herd(how: str) -> None:
-    """It holds a herd and never closes it: nothing is alive 2 s after it was killed."""
+    """It holds a herd and never closes it: nothing stays alive, on a free box for 2 s at most."""
     with script() as running:
         assert running.stdout
         assert running.stdin
@@ -450,7 +450,7 @@ def test_the_end_of_a_script_is_the_end_of_its_herd(how: str) -> None:
         else:
             running.stdin.close()
         running.wait(timeout=10)
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while alive := [pid for pid in pids if is_alive(pid)]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.01)

@@ -17,7 +17,7 @@ from commandline import HerdIsUp, Run, process
 from sipherd import ConnectionLost, Herd, HerdNotRunning, KeyRefused, KeysError
 from sipherd.protocol.keys import KeyStore
 from sipherd.protocol.spec import HerdSpec, PhoneSpec
-from supervisor_process import Supervisor
+from supervisor_process import Supervisor, wait_for
 
 HERD = HerdSpec(
     herd="lab",
@@ -121,6 +121,7 @@ def test_commands(run: Run, remote: Supervisor) -> None:
     # Of a process of another machine this one knows nothing.
     assert "MEMORY" not in listed.out
     assert all(json.loads(line)["memory"] is None for line in run("ps", "--json", *at).out.split())
+    wait_for(lambda: remote.info().remote_clients == (), "the clients before it are forgotten")
     shown = run("show", *at).out
     assert "remote clients  laptop\n" in shown
     assert "clock" not in shown

@@ -12,6 +12,7 @@ import pytest
 
 from commandline import Run
 from sipherd import Call, CallState, CommandRefused, Herd, IncomingCall, Phone, TimedOut
+from sipherd.protocol.events import Confirmed
 
 #: Seconds for what takes some milliseconds, on a box that may be busy.
 SOON = 15.0
@@ -165,6 +166,8 @@ def test_keys_arrive_as_they_were_pressed(herd: Herd, how: str) -> None:
 
 def test_what_one_plays_the_other_records(herd: Herd, tmp_path: Path) -> None:
     call, incoming = connect(herd["alice"], herd["bob"])
+    with herd.events(timeout=SOON, after=0) as events:
+        assert any(isinstance(event.body, Confirmed) for event in events)  # all is told by now
     recorded = tmp_path / "heard.wav"
     incoming.record(recorded)
     call.play("tone:440")

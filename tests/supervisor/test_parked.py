@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from peers.sipp import loopback_address
 from sipherd import Herd
 from sipherd.protocol.messages import PhoneInfo
 from sipherd.protocol.states import PhoneState
@@ -52,7 +53,7 @@ def ask_options(peer: socket.socket, port: int) -> None:
 
 def test_a_phone_that_crashes_again_and_again(herd: Herd, peer: socket.socket) -> None:
     restart = {"max": 2, "backoff": {"first": 0.05, "cap": 1.0}}
-    alice = herd.add("alice", media="none", restart=restart)
+    alice = herd.add("alice", media="none", restart=restart, address=loopback_address())
     for incarnation in (1, 2, 3):
         info = await_state(herd, PhoneState.READY, incarnation)
         os.kill(info.pid, signal.SIGKILL)
@@ -60,7 +61,7 @@ def test_a_phone_that_crashes_again_and_again(herd: Herd, peer: socket.socket) -
     assert failed.why == "SIGKILL (perhaps out of memory); 2 restarts within 30 s"
     assert (failed.deaths, failed.restarts, failed.pid) == (3, 2, 0)
     # Callers hear at once that nobody is there.
-    peer.connect(("127.0.0.1", alice.port))
+    peer.connect((alice.info().address, alice.port))
     peer.send(b"x")
     with pytest.raises(ConnectionRefusedError):
         peer.recv(100)

@@ -377,7 +377,7 @@ def test_so_many_and_no_more(start: Start, store: KeyStore, tmp_path: Path) -> N
         with pytest.raises(KeyRefused, match="too many clients"):
             Connection("", Remote(endpoint=where, key=path))
         # Those of this machine are not concerned.
-        assert supervisor.info().clients == 3
+        wait_for(lambda: supervisor.info().clients == 3, "no others")
     wait_for(lambda: supervisor.info().clients == 1, "two clients forgotten")
     with connected(where, path):
         pass

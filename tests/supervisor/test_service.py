@@ -16,6 +16,7 @@ import psutil
 import pytest
 import zmq
 
+from peers.sipp import loopback_address
 from sipherd.client import Connection
 from sipherd.protocol.codec import MAX_MESSAGE, encode
 from sipherd.protocol.events import Event
@@ -228,7 +229,7 @@ def test_garbage_is_dropped_and_counted(start: Start, raw: Callable[..., Raw]) -
     assert reply.reply_to == 7
     assert isinstance(reply.body, Done)
     # The garbage made no client: this one and the connection of info() are all.
-    assert supervisor.info().clients == 2
+    wait_for(lambda: supervisor.info().clients == 2, "the others forgotten")
 
 
 def test_an_over_long_frame_costs_the_connection(start: Start, raw: Callable[..., Raw]) -> None:
@@ -285,18 +286,18 @@ def test_a_dead_client_is_forgotten(start: Start, runtime_dir: Path) -> None:
     with client:
         assert client.stdout is not None
         client.stdout.readline()
-        assert supervisor.info().clients == 2
+        wait_for(lambda: supervisor.info().clients == 2, "the client known")
         client.kill()
-        wait_for(lambda: supervisor.info().clients == 1, "the client forgotten", 1)
+        wait_for(lambda: supervisor.info().clients == 1, "the client forgotten")
 
 
 def test_one_that_left_is_forgotten(start: Start, raw: Callable[..., Raw]) -> None:
     supervisor = start(a_herd())
     client = raw()
     client.ask(1, GetHerd())
-    assert supervisor.info().clients == 2
+    wait_for(lambda: supervisor.info().clients == 2, "the client known")
     client.socket.send(encode(Envelope(id=2, body=Leave())))
-    wait_for(lambda: supervisor.info().clients == 1, "the client forgotten", 1)
+    wait_for(lambda: supervisor.info().clients == 1, "the client forgotten")
 
 
 def test_a_subscriber_that_hung_up_without_a_word(start: Start, raw: Callable[..., Raw]) -> None:
@@ -385,10 +386,11 @@ def test_a_bug_ends_it_with_a_traceback_in_the_log_and_nothing_left(
 
 
 def test_a_killed_supervisor_leaves_nothing_and_its_ports_come_again(start: Start) -> None:
+    address = loopback_address()
     spec = HerdSpec(
         herd="lab",
         ports=HerdPorts(sip=PortRange(25060, 25160)),
-        phones=tuple(PhoneSpec(name=f"p{n}", address="127.0.0.77") for n in range(5)),
+        phones=tuple(PhoneSpec(name=f"p{n}", address=address) for n in range(5)),
     )
     supervisor = start(spec)
     phones = supervisor.wait_ready()
@@ -396,13 +398,15 @@ def test_a_killed_supervisor_leaves_nothing_and_its_ports_come_again(start: Star
     # One that reads no end of its lifeline.
     os.kill(processes[-1], signal.SIGSTOP)
     supervisor.process.kill()
-    wait_for(lambda: not any(map(is_alive, processes)), "all processes gone", 1.5)
+    wait_for(lambda: not any(map(is_alive, processes)), "all processes gone")
     again = start(spec).wait_ready()
     assert [phone.port for phone in again.values()] == [phone.port for phone in phones.values()]
 
 
 def test_a_new_supervisor_waits_for_the_dying_herd(start: Start) -> None:
-    spec = HerdSpec(herd="lab", phones=(PhoneSpec(name="p", port=25264, address="127.0.0.77"),))
+    spec = HerdSpec(
+        herd="lab", phones=(PhoneSpec(name="p", port=25264, address=loopback_address()),)
+    )
     supervisor = start(spec)
     supervisor.wait_ready()
     supervisor.process.kill()
@@ -439,7 +443,7 @@ def test_a_killed_nursery_costs_no_phone(start: Start) -> None:
     # A phone of the old one is the supervisor's child: reaped, with its cause.
     os.kill(phones["alice"].pid, signal.SIGSEGV)
     wait_for(lambda: supervisor.phones()["alice"].incarnation == 2, "alice again")
-    assert not psutil.pid_exists(phones["alice"].pid)
+    wait_for(lambda: not psutil.pid_exists(phones["alice"].pid), "it is reaped")
     supervisor.ask(RestartPhones())
     supervisor.wait_ready()
     assert supervisor.end() == 0

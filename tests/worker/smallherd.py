@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ from sipherd.protocol.pulse import PULSE_SIZE
 from sipherd.protocol.spec import PhoneSpec
 from sipherd.supervisor.sockets import bind
 
-__all__ = ["SmallHerd", "SmallPhone", "descriptors", "is_alive"]
+__all__ = ["SmallHerd", "SmallPhone", "descriptors", "is_alive", "nobody_at"]
 
 T = TypeVar("T")
 B = TypeVar("B")
@@ -58,7 +58,7 @@ B = TypeVar("B")
 NURSERY = (sys.executable, "-P", "-m", "sipherd.worker.nursery")
 TIMEOUT = 10.0
 
-RTP_FIRST = 30_000 + 600 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
+RTP_FIRST = 27_800 + 600 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8)
 """What the first phone's RTP ports begin with: each of several test processes has its own."""
 
 
@@ -85,6 +85,28 @@ def sip_socket(address: tuple[str, int] = ("127.0.0.1", 0)) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, 40, 1)  # SO_RXQ_OVFL
     sock.bind(address)
     return sock
+
+
+@contextlib.contextmanager
+def nobody_at(address: str) -> Iterator[int]:
+    """A port of this address where nobody is, by UDP or TCP, and nobody comes either.
+
+    It is bound, so that no other test gets it, to sockets that refuse whatever comes: one that is
+    connected elsewhere (to itself), and one that does not listen.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        udp = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+        while True:
+            tcp = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            tcp.bind((address, 0))
+            try:
+                udp.bind(tcp.getsockname())
+            except OSError:
+                continue  # somebody's, by UDP alone
+            break
+        udp.connect(udp.getsockname())
+        yield udp.getsockname()[1]
 
 
 class SmallPhone:

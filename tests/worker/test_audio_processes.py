@@ -27,6 +27,8 @@ from sipherd.protocol.events import Answered, CallEnded, DtmfReceived, PlayEnded
 from sipherd.protocol.messages import (
     Counters,
     Done,
+    Drain,
+    Drained,
     HangUpCall,
     PlaceCall,
     PlayAudio,
@@ -138,15 +140,18 @@ def test_50_packets_a_second_without_drift(herd: SmallHerd, seconds: int) -> Non
         listen(herd, seconds)
         alice.run(HangUpCall(call="c1"))
         media = alice.wait(CallEnded).media
-    assert media is not None
-    assert media.sent == len(seen) == pytest.approx(50 * seconds, abs=50)
-    (began, first), (ended, last) = seen[0], seen[-1]
+        assert media is not None
+        herd.until(lambda: len(seen) >= media.sent or None, "the last packet on the line")
+    assert media.sent == len(seen) >= 50 * (seconds - 1)
+    first, last = seen[0][1], seen[-1][1]
     assert [packet.sequence for _, packet in seen] == [
         (first.sequence + n) % 65_536 for n in range(len(seen))
     ]
     assert {(b.timestamp - a.timestamp) % 2**32 for (_, a), (_, b) in pairwise(seen)} == {160}
-    sent = (last.timestamp - first.timestamp) % 2**32 / 8000
-    assert ended - began == pytest.approx(sent, abs=0.1)
+    # A busy box is late with many a packet, here or there, and never early.
+    late = [when - n * 0.02 for n, (when, _) in enumerate(seen)]
+    assert min(late[:50]) == pytest.approx(min(late[-50:]), abs=0.1)
+    assert (last.timestamp - first.timestamp) % 2**32 == 160 * (len(seen) - 1)
 
 
 def test_a_file_of_another_rate_is_played(herd: SmallHerd, tmp_path: Path) -> None:
@@ -203,8 +208,9 @@ def test_keys_arrive_both_ways(herd: SmallHerd) -> None:
     alice, bob = up(herd)
     for phone, key in ((alice, "c1"), (bob, "i1")):
         assert phone.run(SendDtmf(call=key, digits=DIGITS)) == Done()
-    herd.until(lambda: len(digits(alice, "c1")) >= 16 or None, "keys at alice")
-    assert digits(bob, "i1") == digits(alice, "c1") == DIGITS
+    for phone, key in ((alice, "c1"), (bob, "i1")):
+        herd.until(lambda: len(digits(phone, key)) >= 16 or None, "keys")  # noqa: B023
+        assert digits(phone, key) == DIGITS
 
 
 def is_end(datagram: Datagram) -> bool:
@@ -262,7 +268,9 @@ def test_10_000_hostile_packets_leave_the_phone_serving(herd: SmallHerd) -> None
     stats = bob.wait(CallEnded).media
     assert stats is not None
     assert stats.dropped > 100
-    assert bob.wait(Counters).values.get("worker_error", 0) == 0
+    bob.send(Drain())
+    bob.wait(Drained)
+    assert bob.heard(Counters)[-1].values.get("worker_error", 0) == 0
     assert bob.printed() == ""
 
 
@@ -275,15 +283,15 @@ def memory(phone: SmallPhone) -> int:
 
 
 def one_call(alice: SmallPhone, bob: SmallPhone, number: int, tmp_path: Path) -> None:
-    """With a tone, a recording, and now and then a key."""
+    """With a tone, a recording, a key from one, and now and then from the other."""
     name = f"c{number}"
     call(alice, bob.uri, name, number)
     alice.run(PlayAudio(call=name, source="tone:440"))
     bob.run(RecordAudio(call=f"i{number}", file=str(tmp_path / "r.wav")))
     if number % 10 == 0:
         alice.run(SendDtmf(call=name, digits="1"))
-    else:
-        listen(alice.herd, 0.06)
+    bob.run(SendDtmf(call=f"i{number}", digits="2"))
+    alice.herd.until(lambda: digits(alice, name) == "2" or None, "the key")
     alice.run(HangUpCall(call=name))
     assert bob.wait(CallEnded, number).media is not None
     media = alice.wait(CallEnded, number).media
@@ -297,7 +305,7 @@ def test_calls_with_audio_leave_no_descriptor_and_no_thread(
     alice, bob = herd.fork("alice"), herd.fork("bob", **ANSWERS)
     one_call(alice, bob, 1, tmp_path)
     before = [resources(phone) for phone in (alice, bob)]
-    for number in range(2, 80):
+    for number in range(2, 40):
         one_call(alice, bob, number, tmp_path)
     assert [resources(phone) for phone in (alice, bob)] == before
     assert alice.printed() == bob.printed() == ""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from smallherd import SmallHerd, SmallPhone, sip_socket
 
-from sipherd.protocol.events import Answered, CallEnded, Confirmed, IncomingCall
-from sipherd.protocol.messages import Done, Drain, Drained, Exit, HangUpCall, PlaceCall
+from sipherd.protocol.events import Answered, CallEnded, Confirmed, IncomingCall, Progress
+from sipherd.protocol.messages import Done, Drain, Drained, Exit, HangUpCall, PlaceCall, Refused
 from sipherd.worker.journal import BLOCK, Journal
 from sipherd.worker.sip.journal import CallRecord, Left, decode
 from sipherd.worker.sip.message import parse
@@ -73,6 +73,7 @@ def test_a_call_that_rings(herd: SmallHerd) -> None:
     alice = herd.fork("alice", media="none")
     place(alice, bob.uri)
     bob.wait(IncomingCall)
+    alice.wait(Progress)  # it is written before it leaves
     kill(herd, bob)
     (callee,) = records(herd, "bob")
     assert callee.left is Left.INVITED
@@ -84,6 +85,7 @@ def test_a_call_that_rings(herd: SmallHerd) -> None:
 def test_an_invite_that_nobody_has_answered(herd: SmallHerd) -> None:
     alice = herd.fork("alice", media="none")
     with sip_socket() as nobody:
+        nobody.settimeout(10)
         place(alice, f"sip:x@127.0.0.1:{nobody.getsockname()[1]}")
         sent = nobody.recv(65535)
         kill(herd, alice)
@@ -98,7 +100,8 @@ def test_nothing_is_left_of_a_call_that_has_ended(herd: SmallHerd, end: str) -> 
     assert isinstance(who.run(HangUpCall(call=call)), Done)
     for phone in (alice, bob):
         phone.wait(CallEnded)
-        assert records(herd, phone.spec.name) == []
+        name = phone.spec.name
+        herd.until(lambda: records(herd, name) == [] or None, "nothing left")  # noqa: B023
 
 
 def test_a_clean_stop_leaves_nothing(herd: SmallHerd) -> None:
@@ -127,6 +130,10 @@ def test_the_calls_of_a_crash_may_be_left(herd: SmallHerd) -> None:
     alice, bob = up(herd, after_crash="leave")
     kill(herd, alice)
     assert len(records(herd, "alice")) == 1
-    herd.fork("alice", 2, media="none", after_crash="leave")
+    after = herd.fork("alice", 2, media="none", after_crash="leave")
     assert records(herd, "alice") == []
+    # It has sent whatever it was going to send, and bob has read whatever there is.
+    after.send(Drain())
+    after.wait(Drained)
+    assert isinstance(bob.run(HangUpCall(call="another")), Refused)
     assert bob.heard(CallEnded) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from smallherd import SmallHerd, SmallPhone, descriptors, is_alive, sip_socket
+from smallherd import SmallHerd, SmallPhone, descriptors, is_alive, nobody_at, sip_socket
 
 from sipherd.protocol.events import Answered, CallEnded, IncomingCall, SipTrace
 from sipherd.protocol.fork import Died, Fork, ForkFailed, pack
@@ -76,10 +76,9 @@ def test_many_calls_one_after_the_other_leave_nothing(herd: SmallHerd) -> None:
 
 def test_icmp_ends_the_call_and_not_the_socket(herd: SmallHerd) -> None:
     alice, bob = herd.fork("alice", media="none"), herd.fork("bob", **ANSWERS)
-    with sip_socket() as nobody:
-        port = nobody.getsockname()[1]
-    call(alice, f"sip:x@127.0.0.1:{port}", "c1")
-    ended = alice.wait(CallEnded)
+    with nobody_at("127.0.0.1") as port:
+        call(alice, f"sip:x@127.0.0.1:{port}", "c1")
+        ended = alice.wait(CallEnded)
     assert (ended.cause, ended.code) == ("unreachable", 503)
     call(alice, bob.uri, "c2")
     assert alice.wait(Answered).call == "c2"
@@ -94,12 +93,11 @@ def test_icmp_ends_the_call_and_not_the_socket(herd: SmallHerd) -> None:
 def test_an_icmp_error_is_not_taken_for_that_of_another_call(herd: SmallHerd) -> None:
     """The kernel reports it at the next use of the socket, whoever that is for."""
     alice, bob = herd.fork("alice", media="none"), herd.fork("bob", **ANSWERS)
-    with sip_socket() as nobody:
-        port = nobody.getsockname()[1]
-    for number in range(1, 20, 2):
-        alice.send(place(f"sip:x@127.0.0.1:{port}", f"c{number}"), 1000 + number)
-        alice.send(place(bob.uri, f"c{number + 1}"), 1001 + number)
-    alice.wait(CallEnded, 10)
+    with nobody_at("127.0.0.1") as port:
+        for number in range(1, 20, 2):
+            alice.send(place(f"sip:x@127.0.0.1:{port}", f"c{number}"), 1000 + number)
+            alice.send(place(bob.uri, f"c{number + 1}"), 1001 + number)
+        alice.wait(CallEnded, 10)
     alice.wait(Answered, 10)
     assert {ended.cause for ended in alice.heard(CallEnded)} == {"unreachable"}
     assert {int(event.call[1:]) % 2 for event in alice.heard(CallEnded)} == {1}
@@ -132,6 +130,7 @@ def test_trace(herd: SmallHerd) -> None:
     alice, bob = herd.fork("alice", media="none", trace=True), herd.fork("bob", **ANSWERS)
     call(alice, bob.uri)
     alice.wait(Answered)
+    alice.wait(SipTrace, 4)
     traces = alice.heard(SipTrace)
     assert [(t.direction, t.first_line.split(" sip")[0], t.cseq) for t in traces] == [
         ("out", "INVITE", "1 INVITE"),
@@ -276,7 +275,7 @@ def test_the_process_group_of_a_dead_phone_goes_with_it(runtime_dir: Path) -> No
         alice = herd.fork("alice", welcome=False)
         assert herd.death(alice).exit_code == 3
         sleeper = int(alice.printed())
-        herd.until(lambda: not is_alive(sleeper) or None, "the end of what it had started", 5)
+        herd.until(lambda: not is_alive(sleeper) or None, "the end of what it had started")
 
 
 def test_sigterm_hangs_up_and_leaves(herd: SmallHerd) -> None:
@@ -371,8 +370,11 @@ def test_the_end_of_the_lifeline(herd: SmallHerd) -> None:
         herd.control.close()
         herd.nursery.wait(5)
         assert not [phone for phone in herd.phones.values() if is_alive(phone.pid)]
-        assert peer.recv(65535).startswith(b"ACK ")
-        assert peer.recv(65535).startswith(b"BYE ")
+        seen = []
+        while not seen or seen[-1] != b"BYE":
+            seen.append(peer.recv(65535).split()[0])
+        # An INVITE came again if its answer took longer than T1.
+        assert [method for method in seen if method != b"INVITE"] == [b"ACK", b"BYE"]
 
 
 def answer(peer: socket.socket) -> None:
@@ -397,8 +399,8 @@ def test_a_phone_outlives_its_nursery(herd: SmallHerd) -> None:
     call(alice, bob.uri)
     alice.wait(Answered)
     herd.cut_lifeline()
-    assert alice.is_gone(1)
-    assert bob.is_gone(1)
+    assert alice.is_gone()
+    assert bob.is_gone()
 
 
 @pytest.mark.parametrize(

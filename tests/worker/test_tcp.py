@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+from smallherd import nobody_at
 
 from sipherd.supervisor.sockets import bind
 from sipherd.worker import tcp
@@ -121,12 +122,10 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture
-def dead() -> Address:
+def dead() -> Iterator[Address]:
     """Where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        address: Address = sock.getsockname()
-        return address
+    with nobody_at("127.0.0.1") as port:
+        yield "127.0.0.1", port
 
 
 def reset(sock: socket.socket) -> None:

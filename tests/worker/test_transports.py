@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 import pytest
-from smallherd import SmallHerd, SmallPhone, descriptors
+from smallherd import SmallHerd, SmallPhone, descriptors, nobody_at
 
 from sipherd.protocol.events import (
     Answered,
@@ -102,12 +102,9 @@ def test_nobody_is_there(herd: SmallHerd, ipv6: None, address: str, transport: s
     """ICMP, ICMPv6 or RST: the call ends at once, and the phone serves on."""
     alice = herd.fork("alice", address=address, transport=transport, media="none")
     bob = herd.fork("bob", address=address, media="none", **ANSWERS)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as nobody:
-        nobody.bind((address, 0))
-        port = nobody.getsockname()[1]
-    call(alice, bob.uri.replace(f":{bob.port}", f":{port}"))
-    ended = alice.wait(CallEnded)
+    with nobody_at(address) as port:
+        call(alice, bob.uri.replace(f":{bob.port}", f":{port}"))
+        ended = alice.wait(CallEnded)
     assert (ended.cause, ended.code) == ("unreachable", 503)
     call(alice, bob.uri, "c2")
     alice.wait(Answered)

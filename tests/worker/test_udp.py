@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from smallherd import nobody_at
 
 from sipherd.supervisor.sockets import bind
 from sipherd.worker.udp import Udp
@@ -49,12 +50,10 @@ def sip(held: socket.socket, counts: Counter[str]) -> Iterator[Udp]:
 
 
 @pytest.fixture
-def dead() -> tuple[str, int]:
+def dead() -> Iterator[tuple[str, int]]:
     """Where nobody is."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        address: tuple[str, int] = sock.getsockname()
-        return address
+    with nobody_at("127.0.0.1") as port:
+        yield "127.0.0.1", port
 
 
 def test_datagrams(sip: Udp, held: socket.socket, peer: socket.socket) -> None:
