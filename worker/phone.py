@@ -428,7 +428,14 @@ class Phone:
             raise StackRefusal("no_media", str(error)) from None
         media = Media(host=self._host, port=lease.port)
         try:
-            outputs = self._stack.call(body.call, target, media, self.now, referred_by=referred_by)
+            outputs = self._stack.call(
+                body.call,
+                target,
+                media,
+                self.now,
+                referred_by=referred_by,
+                messages=body.messages,
+            )
         except BaseException:
             lease.close()
             raise

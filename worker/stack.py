@@ -361,11 +361,19 @@ class Stack(Protocol):
         """
 
     def call(
-        self, call: str, target: Target, media: Media, now: float, *, referred_by: str = ""
+        self,
+        call: str,
+        target: Target,
+        media: Media,
+        now: float,
+        *,
+        referred_by: str = "",
+        messages: bool = False,
     ) -> list[Output]:
         """Send an INVITE.
 
-        ``referred_by`` is the call whose peer asked for it (CallWanted).
+        ``referred_by`` is the call whose peer asked for it (CallWanted); with ``messages`` the end
+        of the call tells those of its leg.
         Raises StackRefusal (``draining``, ``duplicate_call``).
         """
 

@@ -732,7 +732,7 @@ def test_a_fault_of_the_engine_is_logged(
 def test_a_command_that_fails_for_our_fault_has_an_end(
     wire: Wire, alice: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: object, referred_by: str) -> None:
+    def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(alice.stack, "call", broken)

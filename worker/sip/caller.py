@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ...protocol.events import CancelOutcome, EndCause
+from ...protocol.events import CancelOutcome, EndCause, SipMessage
 from ..stack import Answered, CancelResolved, Hop, Media, Progress, StackRefusal, Target
 from . import sdp
 from .answers import Answers
@@ -31,6 +31,7 @@ from .refer import Referral
 from .replaces import header_in
 from .timers import Timer
 from .transactions import ClientTransaction, ServerTransaction, State
+from .transcript import Transcript
 from .uri import UriError
 
 __all__ = ["CallerLeg"]
@@ -119,6 +120,7 @@ class CallerLeg(Leg):
         self._early: dict[str, Early] = {}
         """Early dialogs by To tag: one per fork of the INVITE that rings."""
         self._answers = Answers(registry)
+        self._transcript: Transcript | None = None
         self._ack_left: tuple[bytes, Hop] | None = None
         """The ACK that another process has perhaps not sent."""
 
@@ -191,6 +193,16 @@ class CallerLeg(Leg):
         attempt = send(self._first_invite, self._destination, self, self._next_cseq)
         self._attempts.append(attempt)
         self.touch()
+
+    def keep_messages(self) -> None:
+        """Have the end of the call tell its messages; before `start`."""
+        self._transcript = self._ctx.transcripts.keep(self.call_id, self.local_tag)
+
+    def _take_messages(self) -> tuple[SipMessage, ...]:
+        if self._transcript is None:
+            return ()
+        self._ctx.transcripts.drop(self._transcript)
+        return self._transcript.messages
 
     def _next_cseq(self) -> int:
         """That of the INVITE that goes out now in answer to a challenge."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..stack import DEFAULT_PORT, Hop, Output, Send, StackConfig, Transport
 from .message import Malformed, Message, Via
 from .timers import Timer, Timers
+from .transcript import Transcripts
 from .uri import SipUri, bracket, quote
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Context:
         self.outputs: list[Output] = []
         self.changed: dict[str, tuple[Remembered, bool]] = {}
         """Whose records are to be written, by key, and whether its 2xx came just now."""
+        self.transcripts = Transcripts()
+        """The messages of calls for which somebody wants them."""
         self.timers = Timers()
         self.counters: Counter[str] = Counter()
         host = bracket(config.host)
@@ -91,6 +94,8 @@ class Context:
     def send(self, data: bytes, destination: Hop) -> None:
         """Put a message on the wire."""
         self.outputs.append(Send(data, destination))
+        if self.transcripts:
+            self.transcripts.sent(data, self.now)
 
     def touch(self, call: Remembered, *, answered_now: bool = False) -> None:
         """``call`` has changed; ``answered_now``: a 2xx to its INVITE came just now."""

@@ -144,7 +144,14 @@ class Engine:
         return Target(str(uri.without_headers()), hop, routes, uri.headers)
 
     def call(
-        self, call: str, target: Target, media: Media, now: float, *, referred_by: str = ""
+        self,
+        call: str,
+        target: Target,
+        media: Media,
+        now: float,
+        *,
+        referred_by: str = "",
+        messages: bool = False,
     ) -> list[Output]:
         """Send an INVITE to ``target``.  Raises StackRefusal."""
         if self._draining or self._refuses_calls:
@@ -155,6 +162,8 @@ class Engine:
         asking = self.calls.find(referred_by)
         referral = asking.refers.referral if asking is not None else None
         leg = CallerLeg(self, call, target, media, referral)
+        if messages:
+            leg.keep_messages()
         self.calls.add(leg)
         leg.start()
         return self._take_outputs()
@@ -328,6 +337,8 @@ class Engine:
             return
         try:
             message = parse(data)
+            if self.ctx.transcripts:
+                self.ctx.transcripts.received(message, self.ctx.now)
             if message.is_request:
                 self._receive_request(message, source)
             else:

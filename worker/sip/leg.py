@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol, TypeAlias
 
-from ...protocol.events import EndCause
+from ...protocol.events import EndCause, SipMessage
 from ..stack import CallEnded, Hop, Media, StackRefusal
 from . import sdp
 from .asks import Ask, Bye, OnFinal
@@ -130,6 +130,7 @@ class Leg:
         self._asks: set[Ask] = set()
         self._ending = Ending("hung_up", "local")
         self._hang_up_later = False
+        self._bye_sent: float | None = None
         self._served: dict[str, Callable[[ServerTransaction, Dialog], None]] = {
             "INVITE": self._receive_invite,
             "UPDATE": self.changes.receive_update,
@@ -350,10 +351,16 @@ class Leg:
                 code=code,
                 reason=readable(reason),
                 bye_answered=bye_answered,
+                messages=self._take_messages(),
+                bye_sent=self._bye_sent,
             )
         )
         self._registry.forget(self, cause)
         self._let_go()
+
+    def _take_messages(self) -> tuple[SipMessage, ...]:
+        """Those of the leg, if somebody wants them: for its end."""
+        return ()
 
     def _let_go(self) -> None:
         """Let go of all that refers back to the leg.
@@ -387,6 +394,7 @@ class Leg:
         assert self.dialog is not None
         self._ending = ending
         self.state = LegState.ENDING
+        self._bye_sent = self._ctx.now
         self._stop_timers()
         bye = self.dialog.request(self._ctx, "BYE")
         self._registry.requests.send_within(self.dialog, bye, Bye(self._on_bye_end))

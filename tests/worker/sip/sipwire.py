@@ -154,14 +154,15 @@ class Hand:
 
     # Shorthands
 
-    def place(self, call: str = "c1") -> Message:
+    def place(self, call: str = "c1", *, messages: bool = False) -> Message:
         """Place a call to BOB; returns the INVITE."""
         target = self.engine.read_target("sip:b@192.0.2.2:5062")
-        return sends(self.take(self.engine.call(call, target, MEDIA, self.now)))[0]
+        placed = self.engine.call(call, target, MEDIA, self.now, messages=messages)
+        return sends(self.take(placed))[0]
 
-    def placed_and_answered(self) -> tuple[Message, Message]:
+    def placed_and_answered(self, *, messages: bool = False) -> tuple[Message, Message]:
         """A call to BOB that is up; returns INVITE and ACK."""
-        invite = self.place()
+        invite = self.place(messages=messages)
         return invite, sends(self.receive(reply(invite, 200, body=OFFER)))[0]
 
     def ringing(self, *, body: bytes = OFFER, extra: tuple[str, ...] = ()) -> str:
@@ -187,6 +188,7 @@ class Hand:
             and not user_agent.transactions._origins
             and user_agent.ctx.timers.allocated == 0
             and not user_agent.journal
+            and not user_agent.ctx.transcripts
         )
 
 
