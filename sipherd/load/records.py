@@ -41,6 +41,7 @@ EndedBy: TypeAlias = Literal["caller", "callee", "timeout", ""]
 
 Outcome: TypeAlias = Literal[
     "answer",  # 2xx; ended as the profile says who hangs up
+    "disrupted",  # 2xx, and then otherwise: the wrong side or nobody hung up, a hold was refused …
     "busy",  # 486 or 600
     "no_answer",  # rang until the caller gave up or the callee said 480
     "cancel",  # the caller gave up while it rang, as the profile told it to

@@ -1,0 +1,80 @@
+"""The record of an attempt, from what its legs have told."""
+
+from __future__ import annotations
+
+from .attempt import Attempt
+from .legs import Leg
+from .outcomes import ended_by, outcome_of
+from .records import CallAttempt, Outcome
+from .schedule import PlannedCall
+
+__all__ = ["never_sent", "record_of"]
+
+
+def record_of(attempt: Attempt, origin: float) -> CallAttempt:
+    """All that is known of it; `origin` is when the run began, on the clock of its legs."""
+    planned, caller, callee = attempt.planned, attempt.caller, attempt.callee
+    if caller is None or caller.began is None:
+        outcome, cause = attempt.refused or ("unfinished", "")
+        return never_sent(planned, outcome, cause)
+    began, end = caller.began, caller.end
+
+    def since(t: float | None) -> float | None:
+        return None if t is None else max(0.0, t - began)
+
+    outcome = "unfinished"
+    if attempt.is_over:
+        outcome = outcome_of(
+            planned.entry.kind,
+            end,
+            answered=caller.answered is not None,
+            trouble=attempt.trouble,
+            callee_crashed=attempt.callee_crashed,
+            cut_short=attempt.cut_short,
+        )
+    return CallAttempt(
+        number=planned.number,
+        intended=planned.intended,
+        started=began - origin,
+        caller=planned.caller,
+        callee=planned.callee.phone,
+        from_uri=callee.from_uri if callee is not None else "",
+        to_uri=caller.to_uri,
+        drawn=planned.entry.name,
+        expected=planned.entry.expected,
+        outcome=outcome,
+        sip_call_id=caller.sip_call_id,
+        responses=tuple((code, max(0.0, t - began)) for code, t in caller.responses),
+        answered=since(caller.answered),
+        ended=since(caller.ended),
+        hold=planned.hold,
+        ended_by=ended_by(end),
+        cause=attempt.trouble or (end.cause if end is not None else ""),
+        final_code=_final_code(caller),
+        caller_media=end.media if end is not None else None,
+        callee_media=callee.end.media if callee is not None and callee.end else None,
+        caller_incarnation=caller.incarnation,
+        callee_incarnation=callee.incarnation if callee is not None else 0,
+        warm_up=planned.warm_up,
+    )
+
+
+def never_sent(planned: PlannedCall, outcome: Outcome, cause: str) -> CallAttempt:
+    """Of a call whose INVITE nobody has seen."""
+    return CallAttempt(
+        number=planned.number,
+        intended=planned.intended,
+        caller=planned.caller,
+        callee=planned.callee.phone,
+        drawn=planned.entry.name,
+        expected=planned.entry.expected,
+        outcome=outcome,
+        cause=cause,
+        hold=planned.hold,
+        warm_up=planned.warm_up,
+    )
+
+
+def _final_code(leg: Leg) -> int | None:
+    codes = [code for code, _ in leg.responses if code >= 200]
+    return codes[-1] if codes else None
