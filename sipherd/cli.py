@@ -27,6 +27,7 @@ from . import (
     registration_commands,
     reload_command,
     render,
+    report_commands,
     view,
 )
 from .options import ENDPOINT, KEYS_DIR, common
@@ -325,5 +326,6 @@ for _command in (
     *(phone_commands.start, phone_commands.stop, phone_commands.restart, phone_commands.reset),
     *(phone_commands.add, phone_commands.remove, reload_command.reload),
     *(keys_commands.keys, fault_command.fault),
+    *(report_commands.report, report_commands.ladder, report_commands.compare),
 ):
     sipherd.add_command(_command)

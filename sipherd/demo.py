@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +107,7 @@ def _show(story: _Story, as_json: bool) -> None:
         click.echo(render.as_json(_as_plain(story)))
         return
     console = Console(highlight=False)
-    ascii_only = not _can_encode("│─▶◀·")
+    ascii_only = not render.can_show("│─▶◀·")
     left, right = (
         ladder.Party(phone.name, phone.number, phone.port, phone.pid)
         for phone in (story.alice, story.bob)
@@ -125,14 +124,6 @@ def _show(story: _Story, as_json: bool) -> None:
     else:
         took = f"answered {story.setup_ms} ms after call(), as the client saw it"
         console.print(Text.assemble(("pass", "bold green"), f": {took}"))
-
-
-def _can_encode(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def _as_plain(story: _Story) -> dict[str, Any]:

@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_HERD",
     "ENDPOINT",
     "HERD",
+    "JSON",
     "KEYS_DIR",
     "RUNTIME_DIR",
     "SECONDS",
@@ -161,6 +162,7 @@ KEYS_DIR = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where keys are instead of ~/.config/sipherd/keys.",
 )
+JSON = click.option("--json", "as_json", is_flag=True, help="Objects, one on each line.")
 RUNTIME_DIR = click.Path(file_okay=False, path_type=Path)
 
 
@@ -231,7 +233,7 @@ def common(
         shown: bool = herd is not None
         for option in (
             *(_REMOTE if herd is not None else ()),
-            click.option("--json", "as_json", is_flag=True, help="Objects, one on each line."),
+            JSON,
             click.option("--runtime-dir", type=RUNTIME_DIR, help="Where the herd's sockets are."),
             click.option("--herd", type=HERD, default=herd, show_default=shown, help=herd_help),
         ):

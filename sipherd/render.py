@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import resource
+import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ from .protocol.text import printable
 __all__ = [
     "Severity",
     "as_json",
+    "can_show",
     "cancel_outcome",
     "describe",
     "duration",
@@ -116,6 +118,15 @@ _OUTCOMES: dict[CancelOutcome, str] = {
 def as_json(value: object) -> str:
     """The value as one line of JSON, without the line break."""
     return msgspec.json.encode(value).decode()
+
+
+def can_show(text: str) -> bool:
+    """Whether stdout has all of its characters; a terminal in the C locale has no arrows."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def say(what: object) -> None:

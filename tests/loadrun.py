@@ -120,11 +120,15 @@ def attempts(calls: int, rate: float, phones: int, seed: int = 7) -> list[CallAt
             hold = draw.expovariate(1 / 8)
             base |= {"responses": (*begun, (200, ringing + 1)), "answered": ringing + 1}
             base |= {"ended": ringing + 1 + hold, "hold": hold}
+            base |= {"bye_sent": ringing + 1 + hold - 0.002, "bye_answered": ringing + 1 + hold}
         else:
             wait = {"busy": 0.02, "no_answer": 5.0, "cancel": 2.0, "reject": 0.3}[expected]
             code = _CODES[expected]
+            cause = "cancelled" if expected == "cancel" else "rejected"
             base |= {"responses": (*begun, (code, ringing + wait)), "answered": None}
-            base |= {"ended": ringing + wait, "final_code": code, "cause": "rejected"}
+            base |= {"ended": ringing + wait, "final_code": code, "cause": cause}
+        if base["answered"] is None:
+            base |= {"bye_sent": None, "bye_answered": None, "hold": 0.0, "ended_by": ""}
         found.append(attempt(number, **base))
     return found
 

@@ -107,7 +107,7 @@ def _blocks(comparison: Comparison) -> list[Block]:
             one.label,
             number(one.before, one.unit),
             number(one.after, one.unit),
-            _signed(one.change, "points" if one.unit == "%" else one.unit),
+            _changed(one),
             one.direction,
         )
         for one in comparison.figures
@@ -129,6 +129,14 @@ def _blocks(comparison: Comparison) -> list[Block]:
 
 def _verdict(report: Report) -> str:
     return f"{report.judgement.word or state_word(report)}. {headline(report)}"
+
+
+def _changed(one: Difference) -> str:
+    if None not in (one.before, one.after) and number(one.before, one.unit) == number(
+        one.after, one.unit
+    ):
+        return "none"  # that anybody could read from the two
+    return _signed(one.change, "points" if one.unit == "%" else one.unit)
 
 
 def _signed(change: float | None, unit: str = "") -> str:

@@ -323,9 +323,15 @@ class RunReader:
     def attempt(self, number_or_call_id: int | str) -> CallAttempt | None:
         """One attempt, by its number or its SIP Call-ID."""
         column = "number" if isinstance(number_or_call_id, int) else "sip_call_id"
-        found = self._database.execute(
-            f"SELECT number FROM attempts WHERE {column} = ? LIMIT 1", (number_or_call_id,)
-        ).fetchone()
+        try:
+            found = self._database.execute(
+                f"SELECT number FROM attempts WHERE {column} = ? LIMIT 1", (number_or_call_id,)
+            ).fetchone()
+        except OverflowError:  # more than SQLite's integers can be
+            return None
+        except sqlite3.Error as error:
+            path = self.directory / _CALLS
+            raise StoreError(f"{path} is damaged, in attempts: {error}") from error
         if found is None:
             return None
         return next(self._records(CallAttempt, "number", f"WHERE number = {found[0]:d}"), None)

@@ -36,7 +36,9 @@ def code_name(code: int) -> str:
 
 def state_word(report: Report) -> str:
     """What to call a run that has no verdict."""
-    return "INTERRUPTED" if report.facts.state != "finished" else "NO VERDICT"
+    return {"running": "RUNNING", "draining": "DRAINING", "interrupted": "INTERRUPTED"}.get(
+        report.facts.state, "NO VERDICT"
+    )
 
 
 def headline(report: Report) -> str:
@@ -54,6 +56,11 @@ def headline(report: Report) -> str:
 
 
 def _unjudged(report: Report) -> str:
-    if report.facts.state != "finished":
-        return "The run was interrupted: this is what was recorded until then; no gate judged it."
+    match report.facts.state:
+        case "running" | "draining":
+            return "The run goes on: this is what was recorded until now; no gate judged it yet."
+        case "interrupted":
+            return (
+                "The run was interrupted: this is what was recorded until then; no gate judged it."
+            )
     return "No gate judged it."

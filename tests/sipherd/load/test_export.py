@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import msgspec
 import pyarrow.parquet
 import pytest
 
+import loadrun
 from sipherd.load import export
 from sipherd.load.records import CallAttempt, MediaStats, SipMessage
-from sipherd.load.store import StoreError
+from sipherd.load.store import RunReader, RunWriter, StoreError
 
 FULL = CallAttempt(
     number=1,
@@ -93,3 +95,40 @@ def test_a_place_that_is_not_there(tmp_path: Path) -> None:
     for write in (export.write_csv, export.write_parquet):
         with pytest.raises(StoreError, match=r"nowhere/f: can't be written"):
             write([FULL], tmp_path / "nowhere" / "f")
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_whole_run(tmp_path: Path, format: export.Format) -> None:
+    with RunWriter(tmp_path / "run", loadrun.facts()) as writer:
+        for record in (FULL, BARE, *loadrun.box(3), *loadrun.samples(16, ["alice"])):
+            writer.add(record, 0.0)
+        for event in loadrun.events(20)[:4]:
+            writer.add_event(event)
+    into = tmp_path / "new" / "tables"
+    with RunReader(tmp_path / "run") as reader:
+        written = export.export(reader, into, format)
+    assert {path.name: rows for path, rows in written.items()} == {
+        f"calls.{format}": 2,
+        f"registrations.{format}": 0,
+        f"box.{format}": 3,
+        f"phones.{format}": 2,
+        f"events.{format}": 4,
+    }
+    assert sorted(into.iterdir()) == sorted(written)
+    if format == "csv":
+        with (into / "events.csv").open(newline="") as file:
+            first = next(csv.DictReader(file))
+        assert first["kind"] == "fault"
+        assert json.loads(first["facts"])["fault"] == "kill"
+    else:
+        table = pyarrow.parquet.read_table(into / "box.parquet")
+        assert table["socket_drops"].to_pylist() == [
+            sample.socket_drops for sample in loadrun.box(3)
+        ]
+
+
+def test_a_directory_that_can_t_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    RunWriter(tmp_path / "run", loadrun.facts()).close()
+    with RunReader(tmp_path / "run") as reader, pytest.raises(StoreError, match="can't be made: "):
+        export.export(reader, tmp_path / "file" / "tables", "csv")

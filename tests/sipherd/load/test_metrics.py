@@ -7,6 +7,8 @@ import random
 import msgspec
 import pytest
 
+import loadcodes
+from loadcodes import FINAL, SUCCESS
 from sipherd.load import delays
 from sipherd.load.metrics import (
     DISTRIBUTIONS,
@@ -17,18 +19,6 @@ from sipherd.load.metrics import (
     tally,
 )
 from sipherd.load.records import CallAttempt, MediaStats, RegisterAttempt
-
-# The IANA registry "Response Codes" of SIP, final ones.
-SUCCESS = (200, 202, 204)
-REDIRECTION = (300, 301, 302, 305, 380)
-CLIENT = (
-    *(400, 401, 402, 403, 404, 405, 406, 407, 408, 410, 412, 413, 414, 415, 416, 417),
-    *(420, 421, 422, 423, 424, 425, 428, 429, 430, 433, 436, 437, 438, 439, 440, 469, 470),
-    *(480, 481, 482, 483, 484, 485, 486, 487, 488, 489, 491, 493, 494),
-)
-SERVER = (500, 501, 502, 503, 504, 505, 513, 555, 580)
-GLOBAL = (600, 603, 604, 606, 607, 608)
-FINAL = (*SUCCESS, *REDIRECTION, *CLIENT, *SERVER, *GLOBAL)
 
 
 def made(number: int = 1, **fields: object) -> CallAttempt:
@@ -141,6 +131,19 @@ def test_every_response_code() -> None:
     }
     assert got.causes == {"rejected": 66, "no_response": 1, "unreachable": 1, "no phone": 1}
     assert got.phones_not_intended == {"alice": 69, "bob": 69}
+
+
+def test_every_metric_of_a_run_made_by_hand() -> None:
+    """Nothing is counted that was not computed by hand."""
+    calls = loadcodes.calls()
+    assert len(calls) == sum(loadcodes.CALLS.values())
+    got = tally(calls, loadcodes.registers(), loadcodes.deaths())
+    assert {name: got.value(name) for name in METRICS} == pytest.approx(loadcodes.EXPECTED)
+    assert loadcodes.MEANS.keys() == DISTRIBUTIONS.keys()
+    for name, (count, mean, greatest) in loadcodes.MEANS.items():
+        assert got.distributions[name].count == count, name
+        assert got.value(f"{name}_mean") == pytest.approx(mean), name
+        assert got.value(f"{name}_max") == pytest.approx(greatest), name
 
 
 def test_over_nothing_a_ratio_is_undefined() -> None:

@@ -134,7 +134,7 @@ def test_a_run_without_a_call() -> None:
 
 def test_a_run_that_was_interrupted_says_so() -> None:
     found = msgspec.structs.replace(run(), judgement=Judgement())
-    found = msgspec.structs.replace(found, facts=facts(state="running", ended=None))
+    found = msgspec.structs.replace(found, facts=facts(state="interrupted", ended=None))
     text = words(page(found))
     assert "INTERRUPTED" in text
     assert "no gate judged it" in text

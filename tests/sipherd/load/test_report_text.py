@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from loadrun import attempt, attempts, facts, run
+from sipherd.load.figures import figures
 from sipherd.load.findings import Judgement, Report
+from sipherd.load.metrics import tally
 from sipherd.load.report_text import blocks, lines, summary
 from sipherd.load.survey import report
 
@@ -79,8 +81,26 @@ def test_a_share_that_rounds_to_all_does_not_say_all() -> None:
     assert "> 99.99 % ended as intended, 1 did not." in lines(found)[0]
 
 
-def test_an_interrupted_run() -> None:
+def test_a_run_that_goes_on() -> None:
     found = report(facts(state="running", ended=None), [attempt()], [], [], Judgement())
+    assert lines(found)[0].startswith("RUNNING: 1 call in 5.5 s;")
+    assert "The run goes on" in lines(found)[0]
+
+
+def test_figures_of_many_values_have_a_row_each() -> None:
+    made = attempts(100, 10, 4)
+    found = report(facts(), made, [], figures(tally(made)), Judgement(word="PASS"))
+    told = lines(found)
+    head = next(line for line in told if line.startswith("Figure") and "p99" in line)
+    assert head.split() == ["Figure", "Mean", "p50", "p95", "p99", "Max", "In", "a", "gate"]
+    (delay,) = (line for line in told if line.startswith("Session request delay  "))
+    assert delay.count(" ms") == 5
+    assert delay.endswith("srd_ok_p95")
+    assert not any(line.startswith("One-way audio") for line in told)  # for there was none
+
+
+def test_an_interrupted_run() -> None:
+    found = report(facts(state="interrupted", ended=None), [attempt()], [], [], Judgement())
     assert lines(found)[0].startswith("INTERRUPTED: 1 call in 5.5 s;")
     assert "no gate judged it" in lines(found)[0]
 
