@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from .records import CallAttempt
 
-__all__ = ["Delay", "call_duration", "disconnect", "duration", "post_dial", "request", "setup"]
+__all__ = [
+    "Delay",
+    "call_duration",
+    "completed",
+    "disconnect",
+    "duration",
+    "post_dial",
+    "request",
+    "setup",
+]
 
 _NO_RESPONSE = frozenset({"no_response", "unreachable", "unresolved"})
 """Causes with which a final code, if there is one, is of our own making (RFC 3261 8.1.3.1)."""
@@ -60,13 +69,30 @@ def setup(attempt: CallAttempt) -> float | None:
 
 
 def disconnect(attempt: CallAttempt) -> Delay | None:
-    """SDD, section 4.4: BYE to its 2xx; failed: to another final response, or to Timer F."""
-    if attempt.bye_sent is None:
+    """SDD, section 4.4: BYE to its 2xx; failed: to another final response, or to Timer F.
+
+    It is a time at the side that hangs up: where that is a stranger, who tells us nothing, there
+    is none.
+    """
+    if attempt.bye_sent is None or (attempt.ended_by == "callee" and not attempt.callee):
         return None
     if attempt.bye_answered is not None:
-        successful = attempt.bye_code is None or 200 <= attempt.bye_code < 300
-        return Delay(attempt.bye_answered - attempt.bye_sent, successful)
+        return Delay(attempt.bye_answered - attempt.bye_sent, _was_accepted(attempt))
     return None if attempt.ended is None else Delay(attempt.ended - attempt.bye_sent, False)
+
+
+def completed(attempt: CallAttempt) -> bool:
+    """What SCR counts, section 4.9: the call was answered, and a BYE got its 2xx."""
+    return (
+        attempt.answered is not None
+        and attempt.bye_sent is not None
+        and attempt.bye_answered is not None
+        and _was_accepted(attempt)
+    )
+
+
+def _was_accepted(attempt: CallAttempt) -> bool:
+    return attempt.bye_code is None or 200 <= attempt.bye_code < 300
 
 
 def duration(attempt: CallAttempt) -> Delay | None:

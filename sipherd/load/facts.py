@@ -4,8 +4,8 @@ The caller's leg tells its SIP messages when it ends (``PlaceCall.messages``), a
 events.  Where there are no messages, for the phone died or was not asked for them, the events say
 less: only the first provisional response of each code, and of a BYE only what its sender tells.
 
-A challenge and the INVITE with credentials are one attempt (RFC 6076 section 4.1, of REGISTER, and
-in the same sense for INVITE), so all times are counted from the first INVITE.
+A challenge and the INVITE with credentials are one attempt: all times are counted from the first
+INVITE.  What is counted and what is not is that of RFC 6076, see ``load.delays``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def gather(caller: Iterable[Event], callee: Iterable[Event] = ()) -> Facts:
         bye_answered=bye.answered if bye else None,
         bye_code=bye.code if bye else None,
         final_code=next((code for code, _ in reversed(responses) if code >= 200), None),
-        retransmissions=sum(one.again and one.sent and not one.code for one in relative),
+        retransmissions=sum(map(_is_retransmission, relative)),
         messages=relative,
     )
 
@@ -100,6 +100,11 @@ class _Bye(msgspec.Struct, frozen=True):
     sent: float
     answered: float | None = None
     code: int | None = None
+
+
+def _is_retransmission(message: SipMessage) -> bool:
+    """Whether a request went out again for want of a response: an ACK does for having one."""
+    return message.again and message.sent and not message.code and message.method != "ACK"
 
 
 def _responses(messages: Sequence[SipMessage]) -> Responses:
@@ -118,7 +123,7 @@ def _responses(messages: Sequence[SipMessage]) -> Responses:
 
 def _bye(messages: Sequence[SipMessage]) -> _Bye | None:
     """The first BYE of the leg, whoever sent it, and its final response, challenges left out."""
-    byes = [one for one in messages if one.method == "BYE"]
+    byes = [one for one in messages if one.method == "BYE" and not one.again]
     first = next((one for one in byes if not one.code), None)
     if first is None:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..ladder import Message, Party
 from .markup import Markup, element
-from .records import CallAttempt
+from .records import CallAttempt, SipMessage
 from .words import code_name
 
 __all__ = ["from_record", "parties", "svg"]
@@ -35,14 +35,28 @@ svg { background: #14181d; color: #e4e8ec; } .soft { fill: #9aa5b1; } .rail { st
 
 
 def from_record(attempt: CallAttempt) -> list[Message]:
-    """What the caller saw of the call: for phones that don't have ``trace: true``.
+    """What the caller's phone sent and received of the call, without ``trace: true``.
 
-    ACK, CANCEL and copies are not in a record, nor when the callee sent what arrived.
+    When the callee sent what arrived is not in a record, nor what never did.  A request is drawn
+    as lost where nobody answered it or any copy of it.  A record without messages, of a phone that
+    died, has what metrics are made of: neither ACK nor CANCEL, and no copies.
     """
     if attempt.started is None:
         return []
     caller, callee = (party.name for party in parties(attempt))
     start = attempt.started
+    if attempt.messages:
+        return [
+            Message(
+                t=start + one.t,
+                sender=caller if one.sent else callee,
+                first_line=_first_line(one.code) if one.code else f"{one.method} SIP/2.0",
+                cseq=f"0 {one.method}",
+                arrived=not one.sent or _was_answered(attempt.messages, index),
+                again=one.again,
+            )
+            for index, one in enumerate(attempt.messages)
+        ]
 
     def message(t: float, sender: str, first_line: str, cseq: str, arrived: bool) -> Message:
         return Message(start + t, sender, first_line, cseq, arrived, False)
@@ -58,6 +72,19 @@ def from_record(attempt: CallAttempt) -> list[Message]:
         if answered is not None:
             found.append(message(answered, other, _first_line(200), "2 BYE", True))
     return sorted(found, key=lambda one: one.t)
+
+
+def _was_answered(messages: Sequence[SipMessage], index: int) -> bool:
+    """Whether the message of ours at ``index`` needs no answer, or it or a copy of it has one."""
+    asked = messages[index]
+    if asked.code or asked.method == "ACK":
+        return True
+    for one in messages[index + 1 :]:
+        if one.method == asked.method and one.sent and not one.code and not one.again:
+            return False  # another one, and what answers that does not answer this
+        if one.method == asked.method and one.code and not one.sent:
+            return True
+    return False
 
 
 def parties(attempt: CallAttempt) -> tuple[Party, Party]:

@@ -195,10 +195,7 @@ class Tally:
             self.counts["ineffective"] += code in INEFFECTIVE
         elif attempt.outcome == "no_response":
             self.counts["no_response"] += 1
-        ended = delays.disconnect(attempt)
-        self.counts["completed"] += (
-            attempt.answered is not None and ended is not None and ended.successful
-        )
+        self.counts["completed"] += delays.completed(attempt)
 
     def _add_times(self, attempt: CallAttempt) -> None:
         for name, delay in (

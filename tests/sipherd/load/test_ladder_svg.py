@@ -41,6 +41,54 @@ def test_the_callee_hung_up_and_nobody_answered_its_bye() -> None:
     assert told(sent)[-1] == ("bob", "BYE", False)
 
 
+#: A challenge, a copy each way, and a re-INVITE that crossed the BYE which nobody answered.
+MESSAGES = (
+    (0.0, True, "INVITE", 0, False),
+    (0.01, False, "INVITE", 407, False),
+    (0.01, True, "ACK", 0, False),
+    (0.01, True, "INVITE", 0, False),
+    (0.51, True, "INVITE", 0, True),
+    (0.6, False, "INVITE", 200, False),
+    (0.6, True, "ACK", 0, False),
+    (2.0, False, "INVITE", 0, False),
+    (2.0, True, "INVITE", 200, False),
+    (2.0, True, "BYE", 0, False),
+    (2.5, False, "INVITE", 0, True),
+    (2.5, True, "INVITE", 200, True),
+)
+
+
+def test_a_record_with_its_messages() -> None:
+    sent = from_record(attempt(messages=MESSAGES))
+    assert told(sent) == [
+        ("alice", "INVITE", True),
+        ("bob", "407 Proxy Authentication Required (INVITE)", True),
+        ("alice", "ACK", True),
+        ("alice", "INVITE", True),
+        ("alice", "INVITE, again", True),
+        ("bob", "200 OK (INVITE)", True),
+        ("alice", "ACK", True),
+        ("bob", "INVITE", True),
+        ("alice", "200 OK (INVITE)", True),
+        ("alice", "BYE", False),
+        ("bob", "INVITE, again", True),
+        ("alice", "200 OK (INVITE), again", True),
+    ]
+    assert [one.t - sent[0].t for one in sent] == pytest.approx([one[0] for one in MESSAGES])
+
+
+def test_an_invite_and_its_copies_that_nobody_answered() -> None:
+    lost = ((0.0, True, "INVITE", 0, False), (0.5, True, "INVITE", 0, True))
+    sent = from_record(attempt(messages=lost))
+    assert told(sent) == [("alice", "INVITE", False), ("alice", "INVITE, again", False)]
+
+
+def test_what_answers_the_next_request_does_not_answer_this_one() -> None:
+    asked = ((0.0, True, "OPTIONS", 0, False), (5.0, True, "OPTIONS", 0, False))
+    sent = from_record(attempt(messages=(*asked, (5.1, False, "OPTIONS", 200, False))))
+    assert [one.arrived for one in sent] == [False, True, True]
+
+
 def test_an_invite_that_nobody_answered() -> None:
     lonely = attempt(responses=(), bye_sent=None, callee="", to_uri="sip:1@192.0.2.1")
     assert told(from_record(lonely)) == [("alice", "INVITE", False)]

@@ -341,3 +341,12 @@ def test_merged_is_as_if_counted_together(seed: int, parts: int) -> None:
         merged.merge(tally(attempts[part::parts]))
     assert merged.counters() == together.counters()
     assert known(merged) == pytest.approx(known(together), rel=1e-9)
+
+
+def test_a_strangers_bye_completes_the_call_and_has_no_delay_that_we_could_know() -> None:
+    hung_up_on = answered(callee="", ended_by="callee", bye_sent=2.5, bye_answered=2.5)
+    of = tally([hung_up_on])
+    assert of.value("scr") == 100
+    assert of.value("sdd_ok_mean") is None
+    assert of.value("sdt_ok_mean") == pytest.approx(2.0, rel=1e-3)
+    assert tally([msgspec.structs.replace(hung_up_on, callee="bob")]).value("sdd_ok_mean") == 0
