@@ -116,6 +116,21 @@ class RateCurve:
             within = min(within, piece.seconds)
         return float(piece.before + piece.calls(within))
 
+    def rate(self, moment: float) -> float:
+        """Calls per second at a time; 0 beyond the end."""
+        at = exactly(max(0.0, moment))
+        for piece in reversed(self._pieces):
+            if piece.start <= at:
+                within = at - piece.start
+                if piece.seconds is None or piece.first == piece.last:
+                    over = piece.seconds is not None and within >= piece.seconds
+                    return 0.0 if over else float(piece.first)
+                if within >= piece.seconds:
+                    return 0.0
+                share = within / piece.seconds
+                return float(piece.first + (piece.last - piece.first) * share)
+        return 0.0
+
     @property
     def highest_rate(self) -> float:
         """Calls per second."""

@@ -49,6 +49,11 @@ class Meter:
         """Calls by phone on either side, as ``Tally.phones_not_intended`` has them."""
         self._calls = self._under_way = self._answered = self._restarts = self._faults = 0
 
+    @property
+    def tally(self) -> Tally:
+        """Of all attempts that are over."""
+        return self._tally
+
     def start(self, t: float) -> None:
         """An INVITE was sent."""
         self._calls += 1

@@ -217,6 +217,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A run that still says ``running`` after its runner is gone was interrupted."""
     ended: float | None = None
     """Seconds since the start; None while it runs, and for ever if it was killed."""
+    interrupted: str = ""
+    """How it was cut short, in a line; empty: it was not, or its runner could not say so."""
     leftovers: Leftovers | None = None
     """None: the run was not drained, or nobody looked."""
     verdict: dict[str, Any] | None = None

@@ -20,7 +20,7 @@ import msgspec
 
 from .store import FACTS, StoreError
 
-__all__ = ["RUNS", "RunLock", "find", "fresh", "newest", "runner_of"]
+__all__ = ["RUNS", "RunLock", "find", "fresh", "going_on", "newest", "runner_of"]
 
 RUNS = Path("runs")
 """Where runs are, from the current directory."""
@@ -151,6 +151,25 @@ def newest(below: Path = RUNS) -> Path:
             "`sipherd load` was run"
         )
     return max(runs)[1]
+
+
+def going_on(below: Path = RUNS) -> Path:
+    """The directory of the one run here that still goes on.
+
+    Raises:
+        StoreError: There is none, or more than one.
+
+    """
+    found = sorted(path.parent for path in below.glob(f"*/{FACTS}") if runner_of(path.parent))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise StoreError(f"{len(found)} runs in {below.absolute()} go on, say which: {names}")
+    raise StoreError(
+        f"no run in {below.absolute()} goes on: name its directory, or change to where "
+        "`sipherd load` was run"
+    )
 
 
 class _Begun(msgspec.Struct):
