@@ -166,6 +166,7 @@ class Attempt:
             phone=planned.caller,
             target=planned.callee.target,
             ring_timeout=None if ring is None else max(ring, 0.001),
+            messages=True,
         )
         self._desk.placing(planned.caller, 1)
         self._desk.ask(body, self._placed, self._not_placed, 10.0)

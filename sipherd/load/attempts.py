@@ -165,12 +165,13 @@ class Attempts:
 
     @property
     def size(self) -> int:
-        """Objects kept for what is not over; for tests of what is forgotten."""
+        """Objects kept for what is not over, without who waits at phones; for tests."""
         return (
             len(self._live)
             + len(self._legs)
             + len(self._arrivals)
             + len(self._asked)
+            - self._waiters.total()
             + sum(map(len, self._unclaimed.values()))
             + len(self._taken)
         )

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..protocol.events import Answered, AnyBody, CallEnded, CallPlaced, IncomingCall, Progress
+from ..protocol.events import (
+    Answered,
+    AnyBody,
+    CallEnded,
+    CallPlaced,
+    Event,
+    IncomingCall,
+    Progress,
+)
 from ..protocol.messages import CallInfo
 from ..protocol.states import CallState
 
@@ -26,13 +34,13 @@ class Leg:
     """Its INVITE was sent, or came."""
     rang: float | None = None
     """The first provisional response other than 100 came."""
-    responses: list[tuple[int, float]] = field(default_factory=list)
-    """To the INVITE, as far as events tell: no 100, no challenge, no repetition."""
     answered: float | None = None
     ended: float | None = None
     end: CallEnded | None = None
     """None with `ended`: nobody knows any more how it ended."""
     told_to_end: bool = False
+    heard: list[Event] = field(default_factory=list)
+    """What its record is made of."""
 
     @property
     def is_over(self) -> bool:
@@ -57,15 +65,15 @@ class Leg:
             case Progress():
                 if self.rang is None:
                     self.rang = t
-                self.responses.append((body.code, t))
             case Answered():
-                if self.answered is None:
-                    self.answered = t
-                    self.responses.append((body.code, t))
+                if self.answered is not None:
+                    return  # a late offer: its codec is known now
+                self.answered = t
             case CallEnded():
                 self.ended, self.end = t, body
-                if body.code is not None and body.code >= 300 and body.cause != "unreachable":
-                    self.responses.append((body.code, t))
+            case _:
+                return
+        self.heard.append(Event(n=0, t=t, at=0.0, body=body))
 
 
 def missed_of(leg: Leg, info: CallInfo) -> list[tuple[AnyBody, float]]:

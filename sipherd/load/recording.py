@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .attempt import Attempt
-from .legs import Leg
+from .facts import Facts, gather
 from .outcomes import ended_by, outcome_of
 from .records import CallAttempt, Outcome
 from .schedule import PlannedCall
@@ -17,13 +17,11 @@ def record_of(attempt: Attempt, origin: float) -> CallAttempt:
     if caller is None or caller.began is None:
         outcome, cause = attempt.refused or ("unfinished", "")
         return never_sent(planned, outcome, cause)
-    began, end = caller.began, caller.end
-
-    def since(t: float | None) -> float | None:
-        return None if t is None else max(0.0, t - began)
-
+    end = caller.end
     outcome = "unfinished"
+    facts = Facts(started=caller.began)
     if attempt.is_over:
+        facts = gather(caller.heard, callee.heard if callee is not None else ())
         outcome = outcome_of(
             planned.entry.kind,
             end,
@@ -32,10 +30,11 @@ def record_of(attempt: Attempt, origin: float) -> CallAttempt:
             callee_crashed=attempt.callee_crashed,
             cut_short=attempt.cut_short,
         )
+    started = caller.began if facts.started is None else facts.started
     return CallAttempt(
         number=planned.number,
         intended=planned.intended,
-        started=began - origin,
+        started=started - origin,
         caller=planned.caller,
         callee=planned.callee.phone,
         from_uri=callee.from_uri if callee is not None else "",
@@ -44,18 +43,15 @@ def record_of(attempt: Attempt, origin: float) -> CallAttempt:
         expected=planned.entry.expected,
         outcome=outcome,
         sip_call_id=caller.sip_call_id,
-        responses=tuple((code, max(0.0, t - began)) for code, t in caller.responses),
-        answered=since(caller.answered),
-        ended=since(caller.ended),
         hold=planned.hold,
         ended_by=ended_by(end),
         cause=attempt.trouble or (end.cause if end is not None else ""),
-        final_code=_final_code(caller),
         caller_media=end.media if end is not None else None,
         callee_media=callee.end.media if callee is not None and callee.end else None,
         caller_incarnation=caller.incarnation,
         callee_incarnation=callee.incarnation if callee is not None else 0,
         warm_up=planned.warm_up,
+        **facts.fields(),
     )
 
 
@@ -73,8 +69,3 @@ def never_sent(planned: PlannedCall, outcome: Outcome, cause: str) -> CallAttemp
         hold=planned.hold,
         warm_up=planned.warm_up,
     )
-
-
-def _final_code(leg: Leg) -> int | None:
-    codes = [code for code, _ in leg.responses if code >= 200]
-    return codes[-1] if codes else None
