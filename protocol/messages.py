@@ -57,6 +57,7 @@ __all__ = [
     "ListCalls",
     "ListPhones",
     "LogLine",
+    "LoopLag",
     "Message",
     "Missed",
     "PhoneCommand",
@@ -587,6 +588,8 @@ class PhoneInfo(Message, frozen=True, kw_only=True):
     """For ``failed``: seconds until it tries again; None: when it is told to."""
     rtp_first: int = 0
     rtp_pairs: int = 0
+    dialogs: int = 0
+    """Dialogs, early ones too, of which its process has to see the end."""
     counters: dict[str, int] = {}
     spec: PhoneSpec
     """Without its password."""
@@ -596,6 +599,17 @@ class PhoneList(Message, frozen=True, kw_only=True):
     """Phones in the order of their creation."""
 
     phones: tuple[PhoneInfo, ...]
+
+
+class LoopLag(msgspec.Struct, frozen=True, array_like=True):
+    """How late loops came to their work, at worst within a second or so."""
+
+    t: float
+    """Its end, on the supervisor's monotonic clock."""
+    supervisor: float
+    """Seconds."""
+    phones: float
+    """Seconds; the worst of them."""
 
 
 class HerdInfo(Message, frozen=True, kw_only=True):
@@ -618,10 +632,15 @@ class HerdInfo(Message, frozen=True, kw_only=True):
     """The monotonic clock there, by which all moments in messages are told."""
     box_overloaded: bool = False
     """No phone is taken for hung: this machine has no time for them."""
+    lags: tuple[LoopLag, ...] = ()
+    """Of the last ten seconds or more, oldest first; while any phone is READY."""
     counters: dict[str, float]
     """``ports_allocated``, ``port_allocation_failures``, ``port_allocation_mean_ms``,
     ``phones_started``, ``phone_restarts``, ``phone_deaths``, ``client_garbage``,
-    ``worker_garbage`` …"""
+    ``worker_garbage`` …
+
+    Of all processes of its phones: ``rtp_exhausted``, calls that got no RTP ports;
+    ``rtp_datagrams_lost``, those that the kernel had no room for."""
 
 
 StopHow: TypeAlias = Literal[

@@ -95,6 +95,7 @@ from .effects import (
 from .events import EventStream
 from .faults import Faults
 from .hang_watch import HangWatch
+from .lags import Lags
 from .life import Life
 from .operations import Creation, Operations, Starting, Stopping
 from .phones import Phone, PhoneTable
@@ -137,6 +138,9 @@ _COUNTED = (
     "worker_strays",
 )
 
+# Counters of phones that are those of the herd, too, whatever becomes of the phones.
+_SUMMED = ("rtp_datagrams_lost", "rtp_exhausted")
+
 _HAS_PROCESS = (PhoneState.STARTING, PhoneState.READY, PhoneState.DRAINING)
 
 
@@ -176,7 +180,7 @@ class Core:
         self.spec = spec
         self.events = events
         self.table = PhoneTable()
-        self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
+        self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED + _SUMMED, 0))
         self.nursery_pid = 0
         self.clients: Callable[[], Sequence[str]] = tuple
         """Set by the shell: the clients by the name of their key, empty for a local one."""
@@ -213,12 +217,14 @@ class Core:
             lost=self._lost,
             has_journal=has_journal,
         )
+        self._lags = Lags()
         self._hang_watch = HangWatch(
             table=self.table,
             life=self._life,
             timers=self._timers,
             events=events,
             effects=self._effects,
+            lags=self._lags,
         )
         self._operations = Operations(self._life)
         self._requests = Requests(self._timers, self._effects)
@@ -463,6 +469,7 @@ class Core:
         phone.seq_in = message.seq
         match message.body:
             case Happened(t=t, body=body):
+                self._lags.heard(self._now - t)
                 self._board.happened(phone, t, body)
                 if isinstance(body, RegistrationEvent):
                     self._check_ready()
@@ -471,6 +478,8 @@ class Core:
             case Done() | Refused():
                 self._board.replied(message.reply_to, message.body)
             case Counters(values=values):
+                for name in _SUMMED:
+                    self.counts[name] += values.get(name, 0) - phone.counters.get(name, 0)
                 phone.counters = values
             case Ready():
                 self._life.ready(phone)
@@ -679,5 +688,6 @@ class Core:
             listen=self.listen,
             clock=self._now,
             box_overloaded=self._hang_watch.is_box_overloaded,
+            lags=tuple(self._lags),
             counters=counters,
         )

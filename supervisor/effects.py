@@ -119,19 +119,23 @@ class DeathCause:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """When the next sign of life of a process is due, or was."""
+    """What a process says of itself."""
 
     phone: str
     incarnation: int
     due: float
-    """On the monotonic clock; 0.0 if it never gave any."""
+    """When its next sign of life is due, or was; 0.0 if it never gave any."""
+    late: float = 0.0
+    """How late its loop came to something at worst since the look before this one."""
+    dialogs: int = 0
+    """Those of which it has to see the end."""
     run_state: str = ""
     """As in /proc/PID/stat; only if it is overdue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """Those of all processes, as LookAtPhones asked."""
+    """Of all processes, as LookAtPhones asked."""
 
     signs: tuple[Sign, ...]
 

@@ -13,6 +13,7 @@ from ..protocol.states import PhoneState
 from .effects import Effect, LookAtPhones, Signs
 from .events import EventStream
 from .hangs import Hangs, Level, Overload, Recovery, Sign
+from .lags import Lags
 from .life import Life
 from .phones import Phone, PhoneTable
 from .timers import Timer, Timers
@@ -38,12 +39,14 @@ class HangWatch:
         timers: Timers,
         events: EventStream,
         effects: list[Effect],
+        lags: Lags,
     ) -> None:
         self._table = table
         self._life = life
         self._timers = timers
         self._events = events
         self._effects = effects
+        self._lags = lags
         self._hangs = Hangs()
         self._timer: Timer | None = None
         self._look_at = 0.0
@@ -80,11 +83,15 @@ class HangWatch:
 
     def check(self, signs: Signs) -> None:
         """What a look has shown."""
+        worst = max((sign.late for sign in signs.signs), default=0.0)
+        self._lags.looked(self._life.now, self._delay, worst)
         seen: list[Sign] = []
         for sign in signs.signs:
             phone = self._table.get(sign.phone)
-            current = phone is not None and phone.incarnation == sign.incarnation
-            if phone is not None and current and phone.state is PhoneState.READY:
+            if phone is None or phone.incarnation != sign.incarnation:
+                continue
+            phone.dialogs = sign.dialogs
+            if phone.state is PhoneState.READY:
                 state = sign.run_state
                 seen.append(Sign(phone.name, phone.progress, phone.spec.hang, sign.due, state))
         for verdict in self._hangs.check(seen, self._life.now, self._delay):

@@ -144,6 +144,7 @@ class Life:
         phone.signals = {}
         phone.seq_in = phone.seq_out = 0
         phone.counters = {}
+        phone.dialogs = 0
         phone.registration = Registration()
         phone.refuses_calls = False
         phone.progress = Progress()

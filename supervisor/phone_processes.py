@@ -171,9 +171,9 @@ class PhoneProcesses:
         now = time.monotonic()
         found: list[effects.Sign] = []
         for process in self._processes:
-            due = self._pulses.due(process.key)
-            state = run_state(process.pid) if now - due >= overdue else ""
-            found.append(effects.Sign(*process.key, due, state))
+            vitals = self._pulses.read(process.key)
+            state = run_state(process.pid) if now - vitals.due >= overdue else ""
+            found.append(effects.Sign(*process.key, vitals.due, vitals.late, vitals.dialogs, state))
         return effects.Signs(tuple(found))
 
     def is_early(self, route: bytes, message: Envelope[WorkerMessage]) -> bool:

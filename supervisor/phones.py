@@ -98,6 +98,8 @@ class Phone:
     used: bool = False
     """It has had calls: its number rests before another phone gets it."""
     counters: dict[str, int] = field(default_factory=dict)
+    dialogs: int = 0
+    """Of which the running process has to see the end."""
     calls: dict[str, CallRecord] = field(default_factory=dict)
     """Calls that are not over, by the worker's key."""
     rtp_resting: dict[int, float] = field(default_factory=dict)
@@ -181,6 +183,7 @@ class Phone:
             registration_retry=self.registration.retry_in(now),
             rtp_first=self.rtp_first,
             rtp_pairs=self.rtp_pairs,
+            dialogs=self.dialogs if self.pid else 0,
             counters=self.counters,
             spec=self.spec.without_secrets(),
         )

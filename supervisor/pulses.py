@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from ..protocol.pulse import PULSE_SIZE, PULSE_SLOTS, SharedPulse, read_pulse
+from ..protocol.pulse import PULSE_SIZE, PULSE_SLOTS, SharedPulse, Vitals, read_pulse
 from .processes import Key
 
 __all__ = ["Pulses", "run_state"]
@@ -41,7 +41,7 @@ class Pulses:
         else:
             raise OSError(f"more than {PULSE_SLOTS} processes")
         self._slots[key] = slot
-        SharedPulse(self._memory, slot).due(0.0)
+        SharedPulse(self._memory, slot).clear()
         return slot
 
     def release(self, key: Key) -> None:
@@ -55,8 +55,8 @@ class Pulses:
         for key in self._slots.keys() - set(keys):
             self.release(key)
 
-    def due(self, key: Key) -> float:
-        """When the next sign of life of this process is due; 0.0 if none was promised yet."""
+    def read(self, key: Key) -> Vitals:
+        """What this process says of itself."""
         return read_pulse(self._memory, self._slots[key])
 
     def close(self) -> None:

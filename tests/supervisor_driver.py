@@ -139,6 +139,8 @@ class Driver:
         self.pids = itertools.count(5000)
         self.silent: dict[str, tuple[float, str]] = {}
         """Phones that give no sign of life: since when it is due, and their run state."""
+        self.late: dict[str, tuple[float, int]] = {}
+        """Phones that came late, by how much, and how many dialogs they have."""
         self._ids = itertools.count(1)
         self._seq: dict[bytes, int] = {}
 
@@ -174,7 +176,8 @@ class Driver:
         for phone in self.core.table:
             since, state = self.silent.get(phone.name, (self.now + 1, ""))
             state = state if self.now - since >= look.overdue else ""
-            signs.append(Sign(phone.name, phone.incarnation, since, state))
+            late, dialogs = self.late.get(phone.name, (0.0, 0))
+            signs.append(Sign(phone.name, phone.incarnation, since, late, dialogs, state))
         return Signs(tuple(signs))
 
     def _note(self, effects: list[Effect]) -> list[Effect]:

@@ -151,6 +151,8 @@ class Worker:
         That is all an idle phone does, so nothing else is looked at for it: 500 phones that went
         through a whole turn each time took twice the processor time.
         """
+        if self._journal is not None:
+            self._pulse.dialogs(len(self._journal))
         due = self._next_deadline()
         now = time.monotonic()
         while True:
@@ -159,6 +161,8 @@ class Worker:
             ready = self._epoll.poll(max(wake - now, 0.0))
             now = time.monotonic()
             self._pulse.due(now)  # there is work, and the next sign is due until it is done
+            if 0.0 < wake < now:
+                self._pulse.late(now - wake)
             if ready or now >= due:
                 return ready
 
@@ -263,7 +267,7 @@ class Worker:
         waiting: list[Aged] = []
         wall = time.time()
         while self._behind and len(waiting) < _BATCH:
-            found = self._udp.receive_aged(wall)
+            found = self._udp.receive(wall)
             if found is None:
                 self._behind = False
                 break
@@ -285,10 +289,11 @@ class Worker:
             self._catch_up()
             return
         for _ in range(_ROUND):
-            found = self._udp.receive()
+            found = self._udp.receive(time.time())
             if found is None:
                 break
-            data, source = found
+            data, source, age = found
+            self._pulse.late(age)
             self._received(data, shared_hop(*source))
 
     def _received(self, data: bytes, source: Hop) -> None:

@@ -425,6 +425,7 @@ class Phone:
         try:
             lease = self._ports.lease()
         except NoRtpPort as error:
+            self._counts["rtp_exhausted"] += 1
             raise StackRefusal("no_media", str(error)) from None
         media = Media(host=self._host, port=lease.port)
         try:
@@ -483,6 +484,7 @@ class Phone:
         try:
             lease = self._ports.lease()
         except NoRtpPort as error:
+            self._counts["rtp_exhausted"] += 1
             outputs = self._stack.reject(key, self.now, code=500, reason="No Media Port")
             if call is not None:
                 call.no_media = True

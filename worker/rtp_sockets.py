@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .rtp_ports import RtpLease
@@ -21,6 +22,10 @@ _RECEIVE_BUFFER = 1 << 16
 """Bytes: about a second of G.711, by the kernel's own accounting of a datagram."""
 _MAX_DATAGRAM = 4096
 """What is longer is cut off: no packet of audio is."""
+# <asm/socket.h>, <linux/sock_diag.h>
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
+_DROPS = 8
 _ROUND = 16
 """Datagrams taken from a socket at a time, so that what is to be sent gets its turn."""
 
@@ -38,7 +43,8 @@ class Datagram(NamedTuple):
 class RtpSockets:
     """The sockets that are read.
 
-    ``counts`` gets ``rtp_send_blocked`` (the kernel had no room) and ``rtp_send_failed``.
+    ``counts`` gets ``rtp_send_blocked`` (the kernel had no room), ``rtp_send_failed``, and at the
+    end of a call ``rtp_datagrams_lost``: those of its that the kernel had no room for.
     """
 
     def __init__(self, epoll: select.epoll, counts: Counter[str]) -> None:
@@ -47,6 +53,8 @@ class RtpSockets:
         self._pairs: dict[str, tuple[socket.socket, ...]] = {}
         self._calls: dict[int, tuple[str, bool, socket.socket]] = {}
         """Call, and whether it is RTP, by descriptor."""
+        self._lost: dict[str, int] = {}
+        """What was lost before the call's sockets were read."""
 
     def __contains__(self, fd: object) -> bool:
         return fd in self._calls
@@ -59,12 +67,16 @@ class RtpSockets:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             self._calls[sock.fileno()] = (call, is_rtp, sock)
             self._epoll.register(sock.fileno(), select.EPOLLIN)
+        self._lost[call] = _lost(lease.sockets)
 
     def close(self, call: str) -> None:
         """Read it no more; to be called before the sockets are closed."""
-        for sock in self._pairs.pop(call, ()):
+        pair = self._pairs.pop(call, ())
+        for sock in pair:
             self._epoll.unregister(sock.fileno())
             del self._calls[sock.fileno()]
+        if lost := _lost(pair) - self._lost.pop(call, 0):
+            self._counts["rtp_datagrams_lost"] += lost
 
     def receive(self, fd: int) -> Iterator[Datagram]:
         """What waits at this socket."""
@@ -99,3 +111,12 @@ class RtpSockets:
                 self._counts["rtp_send_blocked"] += 1
             else:
                 self._counts["rtp_send_failed"] += 1
+
+
+def _lost(sockets: Iterable[socket.socket]) -> int:
+    """Datagrams that the kernel has thrown away for want of room in these."""
+    lost = 0
+    for sock in sockets:
+        info = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        lost += _MEMINFO.unpack(info)[_DROPS]
+    return lost

@@ -59,12 +59,7 @@ class Udp:
         host: str = self._socket.getsockname()[0]
         return host
 
-    def receive(self) -> tuple[bytes, Address] | None:
-        """The next datagram; None when there is none now."""
-        found = self._receive()
-        return None if found is None else found[:2]
-
-    def receive_aged(self, wall: float) -> tuple[bytes, Address, float] | None:
+    def receive(self, wall: float) -> tuple[bytes, Address, float] | None:
         """The next datagram and for how many seconds it has waited, at the wall clock's ``wall``.
 
         0 for one that the kernel did not stamp: the supervisor asks for that when it binds.

@@ -9,6 +9,7 @@ import pytest
 from sipherd.protocol.events import (
     CallEnded,
     HerdReady,
+    LimitReached,
     NurseryDied,
     PhoneAdded,
     PhoneDied,
@@ -24,6 +25,7 @@ from sipherd.protocol.messages import (
     Drained,
     Expired,
     GetHerd,
+    Happened,
     Hello,
     ListPhones,
     PlaceCall,
@@ -204,6 +206,40 @@ def test_what_an_old_incarnation_says_is_dropped_and_counted(herd: Driver) -> No
     herd.from_worker("alice", Counters(values={"x": 1}), incarnation=1)
     assert herd.phone("alice").counters == {}
     assert herd.answer(GetHerd()).counters["worker_strays"] == 1
+
+
+def test_what_counts_for_the_herd_outlives_the_process_that_counted_it(herd: Driver) -> None:
+    herd.from_worker("alice", Counters(values={"rtp_exhausted": 2, "rtp_datagrams_lost": 5}))
+    herd.from_worker("alice", Counters(values={"rtp_exhausted": 3, "rtp_datagrams_lost": 5}))
+    herd.die("alice", signal=signal.SIGSEGV)
+    herd.bring_up()
+    herd.from_worker("alice", Counters(values={"rtp_exhausted": 1}))
+    counters = herd.answer(GetHerd()).counters
+    assert (counters["rtp_exhausted"], counters["rtp_datagrams_lost"]) == (4, 5)
+
+
+def test_how_late_the_loops_are(herd: Driver) -> None:
+    herd.late["alice"] = (0.25, 2)
+    herd.after(0.75)  # a quarter of the shortest `hang.late`
+    herd.late.clear()
+    heard = Happened(t=herd.now - 0.125, body=LimitReached(ceiling=1, wanted="nothing"))
+    herd.from_worker("alice", heard)
+    herd.after(0.75)
+    assert [(lag.supervisor, lag.phones) for lag in herd.answer(GetHerd()).lags[-2:]] == [
+        (0.0, 0.25),
+        (0.125, 0.0),
+    ]
+
+
+def test_dialogs_of_a_process_that_is_gone_are_no_more(herd: Driver) -> None:
+    herd.late["alice"] = (0.0, 2)
+    herd.after(1.0)
+    (alice, *_) = herd.answer(ListPhones()).phones
+    assert alice.dialogs == 2
+    herd.late.clear()
+    herd.die("alice", signal=signal.SIGSEGV)
+    (alice, *_) = herd.answer(ListPhones()).phones
+    assert alice.dialogs == 0
 
 
 def test_a_process_that_came_too_late_is_killed() -> None:

@@ -177,6 +177,7 @@ def test_no_port_left_for_an_outgoing_call(wire: Wire) -> None:
     alice = Desk(wire, A, pairs=1)
     alice.call(NOBODY)
     assert alice.call(NOBODY, "c2").reason == "no_media"
+    assert alice.counts["rtp_exhausted"] == 1
     assert alice.kinds() == ["CallPlaced"]
 
 
@@ -401,6 +402,7 @@ def test_no_port_left_for_an_incoming_call(wire: Wire, alice: Desk) -> None:
     alice.call(bob.uri)
     assert bob.run(AnswerCall(call="i1")).reason == "no_media"
     assert (bob.ended().cause, bob.ended().code) == ("no_media", 500)
+    assert bob.counts["rtp_exhausted"] == 1
     assert alice.ended().code == 500
 
 

@@ -124,3 +124,20 @@ def test_a_full_send_buffer_is_counted(
     rtp.send_rtp("c1", b"1", ("127.0.0.1", 9))
     assert counts == {"rtp_send_blocked": 1}
     lease.sockets = real
+
+
+def test_what_the_kernel_had_no_room_for_is_counted(
+    epoll: select.epoll, counts: Counter[str], lease: RtpLease, peer: socket.socket
+) -> None:
+    for _ in range(50):  # before the call has media nobody reads: no loss of ours
+        peer.sendto(b"x" * 1000, ("127.0.0.1", lease.port))
+    rtp = RtpSockets(epoll, counts)
+    rtp.open("c1", lease)
+    rtp.close("c1")
+    assert not counts
+    rtp.open("c1", lease)
+    for _ in range(500):
+        peer.sendto(b"x" * 1000, ("127.0.0.1", lease.port))
+    rtp.close("c1")
+    rtp.close("c1")
+    assert 300 < counts["rtp_datagrams_lost"] <= 500
