@@ -284,7 +284,7 @@ def test_ten_thousand_mutated_packets_of_the_peer(
     print("seed", seed)
     chance = random.Random(seed)
     with Herd.connect(herd.name) as client:
-        (call,) = client.calls()
+        (call,) = wait_for(client.calls, "the call")
         recorded = herd.command("record", call.call, str(tmp_path / "r.wav"))
         assert recorded.returncode == 0, recorded.stderr
     report = rtcp.build([rtcp.ReceiverReport(7), rtcp.SourceDescription(((7, "x"),))])

@@ -147,6 +147,7 @@ def test_the_first_call_after_a_restart(start_herd: StartHerd, bob: Baresip, end
     with Herd.connect(herd.name) as client:
 
         def calls() -> None:
+            over = len(herd.events(kind="ended"))
             call = client["alice"].call(bob.uri)
             call.wait_answered(timeout=10)
             bob.wait_event("CALL_ESTABLISHED")
@@ -155,6 +156,8 @@ def test_the_first_call_after_a_restart(start_herd: StartHerd, bob: Baresip, end
             bob.dial(f"sip:alice@{alice.host}:{alice.port}")
             bob.wait_event("CALL_ESTABLISHED")
             bob.hang_up()
+            # What a process is killed with, the next one would end once more.
+            herd.wait_events(over + 2, kind="ended")
 
         calls()
         if end == "killed":

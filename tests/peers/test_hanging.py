@@ -22,7 +22,9 @@ def phone(name: str, **hang: float) -> dict[str, object]:
 
 
 def levels(herd: HerdProcess, name: str) -> list[str]:
-    return [event["level"] for event in herd.events(kind="phone_late", phone=name)]
+    """What was told of its first process."""
+    told = herd.events(kind="phone_late", phone=name, incarnation=1)
+    return [event["level"] for event in told]
 
 
 def test_hung_and_stopped(start_herd: StartHerd, tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def test_hung_and_stopped(start_herd: StartHerd, tmp_path: Path) -> None:
 
     def stack() -> list[str]:
         lines = [line["line"] for line in herd.logged(event="output", phone="busy")]
-        return lines if "Extension modules" in lines[-1] else []
+        return lines if lines and "Extension modules" in lines[-1] else []
 
     lines = wait_for(stack, "the stack", 10)
     assert lines[0] == "Fatal Python error: Aborted"
