@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from .findings import GateState, JudgedGate, Judgement
 from .gates import GateResult, say
@@ -30,9 +30,17 @@ def judgement(verdict: Verdict, tally: Tally) -> Judgement:
     """The verdict with its evidence from the run's attempts."""
     return Judgement(
         word=verdict.kind,
-        why=tuple(finding.text for finding in (*verdict.invalid, *verdict.failed)),
+        why=tuple(_why(verdict)),
         gates=tuple(_gate(result, tally) for result in verdict.gates),
     )
+
+
+def _why(verdict: Verdict) -> Iterator[str]:
+    for finding in verdict.invalid:
+        yield finding.text
+    for finding in verdict.failed:
+        # Said of a run that is INVALID, too, but not what made it so.
+        yield f"also: {finding.text}" if verdict.invalid else finding.text
 
 
 def _gate(result: GateResult, tally: Tally) -> JudgedGate:

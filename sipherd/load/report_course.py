@@ -8,6 +8,7 @@ from . import charts
 from .axes import length
 from .findings import Happening, HappeningKind, Report
 from .markup import NOTHING, Markup, element
+from .words import planned
 
 __all__ = ["SIGNS", "over_time", "section"]
 
@@ -175,7 +176,7 @@ def _spans(report: Report) -> list[charts.Span]:
     warm_up = report.facts.profile.get("warm_up")
     if isinstance(warm_up, int | float) and warm_up > 0:
         found.append(charts.Span("warm-up", 0.0, min(float(warm_up), report.seconds)))
-    placing = report.facts.profile.get("duration")
-    if isinstance(placing, int | float) and 0 < placing < report.seconds:
-        found.append(charts.Span("drain", float(placing), report.seconds))
+    placing = planned(report.facts.profile)
+    if placing is not None and 0 < placing < report.seconds:
+        found.append(charts.Span("drain", placing, report.seconds))
     return found

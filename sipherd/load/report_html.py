@@ -17,7 +17,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from . import charts, delays
+from . import charts, delays, spread
 from .axes import clock, length, number
 from .findings import Figure, Happening, JudgedGate, PhoneCourse, Report
 from .markup import NOTHING, Markup, element, joined, safe
@@ -297,20 +297,45 @@ def _setup(attempt: CallAttempt) -> str:
 def _all_figures(figures: Sequence[Figure]) -> Markup:
     if not figures:
         return NOTHING
-    rows = [
+    counted = [
+        ((one.label, number(one.value, one.unit)), one.key, one.meaning)
+        for one in spread.single(figures)
+    ]
+    told = spread.rows(figures)
+    shown = [i for i in range(len(spread.HEADS)) if any(row.values[i] for row in told)]
+    many = [((row.label, *(row.values[i] for i in shown)), row.key, row.meaning) for row in told]
+    return section(
+        "All figures",
+        _figure_table(("Figure", "Value"), counted),
+        _figure_table(("Figure", *(spread.HEADS[i] for i in shown)), many) if many else NOTHING,
+    )
+
+
+def _figure_table(heads: Sequence[str], rows: Sequence[tuple[Sequence[str], str, str]]) -> Markup:
+    """Rows of a label with its values, a gate's name for it, and its meaning."""
+    found = [
         element(
             "tr",
-            element("th", figure.label, scope="row"),
-            element("td", number(figure.value, figure.unit), class_="n"),
-            element("td", element("code", figure.key)),
-            element("td", figure.meaning, class_="soft"),
+            element("th", label, scope="row"),
+            *(element("td", value, class_="n") for value in values),
+            element("td", element("code", key)),
+            element("td", meaning, class_="soft"),
         )
-        for figure in figures
+        for (label, *values), key, meaning in rows
     ]
-    heads = ("Figure", "Value", "In a gate", "Meaning")
-    head = element("thead", element("tr", *(element("th", h, scope="col") for h in heads)))
-    inner = element("table", head, element("tbody", *rows))
-    return section("All figures", element("div", inner, class_="scroll whole"))
+    first, *numbers = heads
+    head = element(
+        "thead",
+        element(
+            "tr",
+            element("th", first, scope="col"),
+            *(element("th", one, scope="col", class_="n") for one in numbers),
+            element("th", "In a gate", scope="col"),
+            element("th", "Meaning", scope="col"),
+        ),
+    )
+    inner = element("table", head, element("tbody", *found))
+    return element("div", inner, class_="scroll whole")
 
 
 def _environment(report: Report) -> Markup:

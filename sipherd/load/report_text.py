@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from rich.console import Group, RenderableType
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..protocol.text import printable
 from ..render import table
+from . import spread
 from .axes import clock, number
 from .findings import GateState, Report, VerdictWord
 from .words import code_name, headline, state_word
@@ -33,9 +34,8 @@ _GATE_WORDS: dict[GateState, tuple[str, str]] = {
     "undefined": ("FAILED: nothing to measure", "bold red"),
 }
 
-_STATISTICS = ("mean", "p5", "p50", "p95", "p99", "max")
-_HEADS = ("Mean", "p5", "p50", "p95", "p99", "Max")
-_ALL = frozenset(range(1, len(_HEADS) + 1))
+_SPREAD_HEADS = ("Figure", *spread.HEADS, "In a gate")
+_SPREAD_NUMBERS = frozenset(range(1, len(spread.HEADS) + 1))
 
 Block: TypeAlias = tuple[str, Sequence[str], list[Sequence[str]], frozenset[int]]
 """A title, heads, rows, and which columns are numbers."""
@@ -89,7 +89,7 @@ def blocks(report: Report) -> list[Block]:
     found: list[Block] = [
         ("Gates", ("Gate", "Result", "Measured", "Evidence"), _gates(report), frozenset({2})),
         ("Figures", ("Figure", "Value", "In a gate"), _figures(report), frozenset({1})),
-        ("Times and scores", ("Figure", *_HEADS, "In a gate"), _spread(report), _ALL),
+        ("Times and scores", _SPREAD_HEADS, _spread(report), _SPREAD_NUMBERS),
         ("Not as intended", ("Cause", "Calls"), _causes(report), frozenset({1})),
         ("Responses to INVITE", ("Code", "Reason", "Responses"), _codes(report), frozenset({2})),
         (
@@ -112,38 +112,15 @@ def _gates(report: Report) -> list[Sequence[str]]:
 
 def _figures(report: Report) -> list[Sequence[str]]:
     """Those that are one number; of what is counted only what there was."""
-    shown: list[Sequence[str]] = []
-    for one in report.figures:
-        if _statistic(one.key)[1]:
-            continue
-        if one.headline or one.unit or one.value:
-            shown.append((one.label, number(one.value, one.unit), one.key))
-    return shown
-
-
-def _spread(report: Report) -> list[Sequence[str]]:
-    """Those that are many values: a row each, as a page of single figures is read by nobody."""
-    rows: dict[str, dict[str, str]] = {}
-    labels = {}
-    for one in report.figures:
-        of, which = _statistic(one.key)
-        if which:
-            rows.setdefault(of, {})[which] = number(one.value, one.unit)
-            labels[of] = one.label.removesuffix(f", {which}")
     return [
-        (labels[of], *(row.get(which, "") for which in _STATISTICS), f"{of}_{_gated(row)}")
-        for of, row in rows.items()
+        (one.label, number(one.value, one.unit), one.key)
+        for one in spread.single(report.figures)
+        if one.headline or one.unit or one.value
     ]
 
 
-def _statistic(key: str) -> tuple[str, str]:
-    """``srd_ok`` and ``p95`` of ``srd_ok_p95``; of a single number nothing behind it."""
-    of, _, which = key.rpartition("_")
-    return (of, which) if which in _STATISTICS else (key, "")
-
-
-def _gated(row: Mapping[str, str]) -> str:
-    return "p95" if "p95" in row else "p5"
+def _spread(report: Report) -> list[Sequence[str]]:
+    return [(row.label, *row.values, row.key) for row in spread.rows(report.figures)]
 
 
 def _causes(report: Report) -> list[Sequence[str]]:

@@ -16,6 +16,7 @@ from .records import CallAttempt, RunFacts
 from .store import RunReader, StoreError
 from .survey import Survey
 from .verdict import Verdict, give
+from .words import planned
 
 __all__ = ["Reading", "read", "read_report"]
 
@@ -105,11 +106,11 @@ def _late_verdict(reader: RunReader, tally: Tally, seconds: float) -> Verdict:
 
 
 def _interrupted(facts: RunFacts, seconds: float) -> str:
-    planned = facts.profile.get("duration")
+    until = planned(facts.profile)
     after = f"the runner was gone after {length(round(seconds, 1))}"
-    if facts.state == "draining" or (isinstance(planned, int | float) and seconds > planned):
+    if facts.state == "draining" or (until is not None and seconds > until):
         return f"{after}, before the last calls had ended"
-    return f"{after} of {length(planned)}" if isinstance(planned, int | float) else after
+    return after if until is None else f"{after} of {length(until)}"
 
 
 def _length(reader: RunReader) -> float:

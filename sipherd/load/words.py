@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .axes import length, number
 from .findings import Report
 
-__all__ = ["code_name", "headline", "state_word"]
+__all__ = ["code_name", "headline", "planned", "state_word"]
 
 #: Reason phrases of RFC 3261 section 21 and its extensions, for codes that came from peers.
 _CODES = {
@@ -39,6 +42,18 @@ def state_word(report: Report) -> str:
     return {"running": "RUNNING", "draining": "DRAINING", "interrupted": "INTERRUPTED"}.get(
         report.facts.state, "NO VERDICT"
     )
+
+
+def planned(profile: Mapping[str, Any]) -> float | None:
+    """For how many seconds calls start, as a run's facts have its profile; None: it is not said."""
+    duration = profile.get("duration")
+    if isinstance(duration, int | float):
+        return float(duration)
+    try:
+        seconds = sum(float(stage["seconds"]) for stage in profile["arrival"]["stages"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds or None
 
 
 def headline(report: Report) -> str:

@@ -50,3 +50,11 @@ def test_a_verdict() -> None:
         ("undefined", "undefined"),
     ]
     assert found.why[0].startswith("as_intended is 50 %")
+
+
+def test_what_is_said_of_an_invalid_run_beside_its_reasons() -> None:
+    gates = [parse("as_intended >= 99")]
+    found = judgement(give(TALLY, gates, interrupted="the runner was gone after 3 s"), TALLY)
+    first, second, *_ = found.why
+    assert first == "the runner was gone after 3 s"
+    assert second.startswith("also: as_intended is 50 %")

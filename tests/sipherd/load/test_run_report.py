@@ -14,6 +14,7 @@ import loadrun
 from sipherd.load.axes import number
 from sipherd.load.gates import parse
 from sipherd.load.metrics import tally
+from sipherd.load.profile import Arrival, LoadProfile, Stage
 from sipherd.load.records import RegisterAttempt, RunFacts
 from sipherd.load.report_html import page
 from sipherd.load.report_text import lines
@@ -78,6 +79,15 @@ def test_killed_while_it_drained(tmp_path: Path, state: str, duration: float | N
     with RunReader(written(tmp_path / "run", about)) as reader:
         (why, *_) = read(reader).report.judgement.why
     assert why.endswith(", before the last calls had ended")
+
+
+def test_killed_in_a_run_of_stages(tmp_path: Path) -> None:
+    stages = (Stage(rate=5, seconds=60, ramp=True), Stage(rate=5, seconds=540))
+    profile = LoadProfile(callers=("*",), callees=("*",), arrival=Arrival(stages=stages))
+    about = loadrun.facts(ended=None, state="running", profile=msgspec.to_builtins(profile))
+    with RunReader(written(tmp_path / "run", about)) as reader:
+        (why, *_) = read(reader).report.judgement.why
+    assert why.endswith(" of 10 m")
 
 
 def test_killed_in_a_run_without_an_end(tmp_path: Path) -> None:
