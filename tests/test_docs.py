@@ -7,11 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import sipherd
 from sipherd.cli import sipherd as group
+from sipherd.load.gates import parse
+from sipherd.load.metrics import DISTRIBUTIONS, METRICS
+from sipherd.load.profile import Arrival, Entry, Kind, LoadLimits, LoadProfile
+from sipherd.load.profilefile import parse_profile
+from sipherd.load.sippflags import SIPP_FLAGS
 from sipherd.protocol.herdfile import load_herd_file, parse_herd
 from sipherd.protocol.spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec
 from sipherd.supervisor.reload import ON_THE_FLY
@@ -21,6 +27,7 @@ README = ROOT / "README.md"
 HERD_FILE = ROOT / "docs" / "herd-file.md"
 REMOTE = ROOT / "docs" / "remote.md"
 SERVICE = ROOT / "docs" / "service.md"
+LOAD = ROOT / "docs" / "load.md"
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -63,6 +70,30 @@ def test_the_document_has_what_a_reload_can_change_of_a_herd() -> None:
     assert {*HerdSpec.__struct_fields__} > ON_THE_FLY
 
 
+def test_the_profile_of_the_document_is_one() -> None:
+    (text,) = blocks(LOAD, "yaml")
+    profile = parse_profile(text, LOAD.name, {})
+    assert profile.seconds == 660
+
+
+def test_the_document_has_every_key_of_a_profile() -> None:
+    text = LOAD.read_text()
+    for spec in (LoadProfile, Arrival, LoadLimits, Entry):
+        for field in spec.__struct_fields__:
+            assert re.search(rf"`(limits\.)?{field}[`:.]", text), field
+    for kind in get_args(Kind):
+        assert f"| `{kind}` |" in text
+    for flag in SIPP_FLAGS:
+        assert f"`{flag}`" in text
+
+
+def test_the_document_has_every_metric() -> None:
+    text = LOAD.read_text()
+    assert [name for name in (*METRICS, *DISTRIBUTIONS) if f"`{name}`" not in text] == []
+    for gate in re.findall(r"`([a-z_0-9]+ [<>=]+ [^`]+)`", text):
+        parse(gate)
+
+
 def test_commands_exist() -> None:
     text = "\n".join([*blocks(README, "sh"), *blocks(README, "console")])
     named = re.findall(r"^(?:\$ )?sipherd (\w+)", text, re.M)
@@ -84,6 +115,6 @@ def test_the_examples_run(runtime_dir: Path, example: str) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for document in (README, HERD_FILE, REMOTE, SERVICE):
+    for document in (README, HERD_FILE, REMOTE, SERVICE, LOAD):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -71,7 +71,7 @@ def _body(report: Report, zone: tzinfo, generator: str) -> Markup:
             _examples(report.examples),
             _all_figures(report.figures),
             _environment(report),
-            element("footer", f"Written by {generator}. Percentiles are nearest rank."),
+            element("footer", f"Written by {generator}."),
         ]
     )
 
