@@ -60,6 +60,7 @@ def report(
     from .load.report_json import as_plain
     from .load.report_text import lines, summary
     from .load.rundir import find
+    from .load.words import state_word
 
     directory = find(run)
     reading = _read(directory)
@@ -80,7 +81,9 @@ def report(
         return 0
     _show(summary(reading.report), lines(reading.report))
     render.say("")
-    render.say(f"run: {printable(str(directory))}")
+    # Once more: the first line is out of sight by now.
+    word = reading.report.judgement.word or state_word(reading.report)
+    render.say(f"run {printable(str(directory))}: {word}")
     for path in files:
         render.say(f"written: {printable(str(path))}")
     return 0

@@ -102,18 +102,21 @@ def _heads(comparison: Comparison) -> list[str]:
 
 def _blocks(comparison: Comparison) -> list[Block]:
     three = frozenset({1, 2, 3})
+    changes = [(one, _changed(one)) for one in comparison.figures]
     figures = [
         (
             one.label,
             number(one.before, one.unit),
             number(one.after, one.unit),
-            _changed(one),
+            change,
             one.direction,
         )
-        for one in comparison.figures
+        for one, change in changes
+        if change
     ]
+    title = f"Figures, {len(figures)} of {len(changes)} changed"
     found: list[Block] = [
-        ("Figures", ("Figure", "Before", "After", "Change", ""), list(figures), three),
+        (title, ("Figure", "Before", "After", "Change", ""), list(figures), three),
         ("Gates", ("Gate", "Before", "After"), list(comparison.gates), frozenset()),
     ]
     for title, head, counts in (
@@ -132,18 +135,15 @@ def _verdict(report: Report) -> str:
 
 
 def _changed(one: Difference) -> str:
-    if None not in (one.before, one.after) and number(one.before, one.unit) == number(
-        one.after, one.unit
-    ):
-        return "none"  # that anybody could read from the two
+    """By how much; empty if nobody could read it from the two."""
+    if number(one.before, one.unit) == number(one.after, one.unit):
+        return ""
+    if one.change is None:
+        return "-"
     return _signed(one.change, "points" if one.unit == "%" else one.unit)
 
 
-def _signed(change: float | None, unit: str = "") -> str:
-    if change is None:
-        return "-"
-    if not change:
-        return "none"
+def _signed(change: float, unit: str = "") -> str:
     # Twelve digits: 99.2 - 98.7 is 0.5.
     return ("+" if change > 0 else "-") + number(float(f"{abs(change):.12g}"), unit)
 

@@ -53,7 +53,7 @@ def test_the_newest_run(here: Path, run: Run) -> None:
     code, out, err = run("report")
     assert (code, err) == (0, "")
     assert out.startswith("PASS: 1 call in 60 s; 100 % ended as intended.\n")
-    assert out.endswith("\nrun: runs/good\n")
+    assert out.endswith("\nrun runs/good: PASS\n")
 
 
 @pytest.mark.parametrize("which", ["bad", "runs/bad", "absolute"])
@@ -116,6 +116,7 @@ def test_a_run_that_goes_on(here: Path, run: Run) -> None:
         code, out, _ = run("report", "now")
         assert code == 0
         assert out.startswith("RUNNING: 3 calls in ")
+        assert out.endswith("\nrun now: RUNNING\n")
         assert json.loads(run("report", "now", "--json").out)["verdict"] is None
         code, _, err = run("report", "now", "--junit", "r.xml")
     assert code == 2

@@ -100,7 +100,7 @@ def test_lines() -> None:
         "monday: PASS. 1 call in 60 s; 100 % ended as intended.",
         "tuesday: FAIL. 1 call in 60 s; 100 % ended as intended.",
         "",
-        "Figures:",
+        "Figures, 1 of 1 changed:",
         "Figure  Before    After    Change",
         "X        10 ms  20.5 ms  +10.5 ms  worse",
     ]
@@ -119,3 +119,12 @@ def test_the_terminal_shows_the_same() -> None:
     told = " ".join(out.getvalue().split())
     for line in lines(found):
         assert " ".join(line.rstrip(":").split()) in told
+
+
+def test_what_reads_the_same_is_not_listed() -> None:
+    """A ten-thousandth of a millisecond is no change that anybody looks for."""
+    one = made(figure(10.5, "less"), name="monday")
+    two = made(figure(10.5001, "less"), name="tuesday")
+    found = compare(one, two)
+    assert not any(line.startswith("X") for line in lines(found))
+    assert [difference.after for difference in found.figures] == [10.5001]  # for programs
