@@ -22,20 +22,23 @@ from .profile import Entry, HoldTime, LoadProfile
 
 __all__ = ["Expected", "expected_calls", "shortages"]
 
+# Measured by `benchmarks/load_cost.py`.
 #: Bytes of an idle phone that no other process shares, and of a leg that is up at it.
-PHONE_MEMORY = 3_000_000
+PHONE_MEMORY = 4_500_000
 LEG_MEMORY = 12_000
 #: Of a phone's process, and its supervisor's and nursery's for each phone.
 PHONE_DESCRIPTORS = 25
-SUPERVISOR_DESCRIPTORS = 4
+SUPERVISOR_DESCRIPTORS = 6
 #: RTP and RTCP.
 LEG_DESCRIPTORS = 2
 #: Tasks of a phone, two of them threads of libzmq; and those of supervisor, nursery, guard, runner.
 PHONE_TASKS = 3
 HERD_TASKS = 12
-#: Processor seconds of a leg, from INVITE to the answer to BYE: 1.1 ms were measured for the SIP
-#: engines of both sides of a call, without sockets, ZeroMQ and supervisor (CPython 3.11).
-LEG_SECONDS = 0.00055
+#: Processor seconds of a leg, from INVITE to the answer to BYE, and those of them that are the
+#: supervisor's, which has one processor at most.  4.7 and 0.8 ms were measured at 100 calls per
+#: second on a box that was busy otherwise, CPython 3.11; what nothing goes below is less.
+LEG_SECONDS = 0.003
+SUPERVISOR_SECONDS = 0.0005
 
 #: How many standard deviations above the average are called the most.
 _SIGMAS = 3.0
@@ -265,14 +268,22 @@ def _memory(legs: _Legs, phones: int, machine: Machine) -> list[str]:
 
 def _processors(legs: _Legs, machine: Machine) -> list[str]:
     rate = legs.expected.rate
+    found = []
     needed = rate * legs.per_call * LEG_SECONDS
-    if needed <= machine.processors:
-        return []
-    possible = machine.processors / (legs.per_call * LEG_SECONDS)
-    return [
-        f"processors: {rate:g} calls per second need {needed:.1f} for SIP alone, there are "
-        f"{machine.processors:g}; expected at most {possible:.0f} calls per second"
-    ]
+    if needed > machine.processors:
+        possible = machine.processors / (legs.per_call * LEG_SECONDS)
+        found.append(
+            f"processors: {rate:g} calls per second need {needed:.1f}, there are "
+            f"{machine.processors:g}; expected at most {possible:.0f} calls per second"
+        )
+    needed = rate * legs.per_call * SUPERVISOR_SECONDS
+    if needed > 1:
+        possible = 1 / (legs.per_call * SUPERVISOR_SECONDS)
+        found.append(
+            f"supervisor: {rate:g} calls per second need {needed:.1f} processors in it, it can use "
+            f"one; expected at most {possible:.0f} calls per second of one herd"
+        )
+    return found
 
 
 def _and_more(name: str, number: int) -> str:

@@ -164,12 +164,12 @@ def test_ranges_that_are_too_small() -> None:
 
 def test_descriptors() -> None:
     audio = herd(media="audio", max_calls=50)
-    # A phone: its own 25 and two for each of 10 calls.  The supervisor: 4 for each of 20 phones.
-    assert lacks(profile(), audio, LARGE._replace(descriptors=80)) == []
+    # A phone: its own 25 and two for each of 10 calls.  The supervisor: 6 for each of 20 phones.
+    assert lacks(profile(), audio, LARGE._replace(descriptors=120)) == []
     assert lacks(profile(), audio, LARGE._replace(descriptors=44)) == [
         "descriptors: p1 and 19 more would need 45, the limit is 44; "
         "expected a higher one, more phones or fewer calls at the same time",
-        "descriptors: 20 phones need 80 in the supervisor, the limit is 44; "
+        "descriptors: 20 phones need 120 in the supervisor, the limit is 44; "
         "expected a higher one (ulimit -Hn) or fewer phones",
     ]
     limited = herd(media="audio", max_calls=50, limits=Limits(descriptors=64))
@@ -189,11 +189,11 @@ def test_processes() -> None:
 
 
 def test_memory() -> None:
-    assert lacks(profile(), herd(), LARGE._replace(memory=62 * 10**6)) == [
-        "memory: 20 phones and 200 call legs at the same time need 63 MB, "
-        "62 MB are available; expected fewer phones or calls"
+    assert lacks(profile(), herd(), LARGE._replace(memory=92 * 10**6)) == [
+        "memory: 20 phones and 200 call legs at the same time need 93 MB, "
+        "92 MB are available; expected fewer phones or calls"
     ]
-    assert lacks(profile(), herd(), LARGE._replace(memory=63 * 10**6)) == []
+    assert lacks(profile(), herd(), LARGE._replace(memory=93 * 10**6)) == []
     assert lacks(profile(), herd(), LARGE._replace(memory=2 * 10**6), running=True) == [
         "memory: 200 call legs at the same time need 3 MB, 2 MB are available; "
         "expected fewer phones or calls"
@@ -203,13 +203,20 @@ def test_memory() -> None:
 def test_five_thousand_calls_a_second_are_refused_with_the_numbers() -> None:
     two_cores = LARGE._replace(processors=2.0)
     assert lacks(profile(rate=5000.0, hold=0.0), herd(), two_cores) == [
-        "processors: 5000 calls per second need 5.5 for SIP alone, there are 2; "
-        "expected at most 1818 calls per second"
+        "processors: 5000 calls per second need 30.0, there are 2; "
+        "expected at most 333 calls per second",
+        "supervisor: 5000 calls per second need 5.0 processors in it, it can use one; "
+        "expected at most 1000 calls per second of one herd",
     ]
+    many_cores = LARGE._replace(processors=128.0)
+    (only,) = lacks(profile(rate=5000.0, hold=0.0), herd(), many_cores)
+    assert only.startswith("supervisor: ")
     strangers = profile(rate=5000.0, hold=0.0, callees=("sip:a@pbx.lab",))
     assert lacks(strangers, herd(), two_cores) == [
-        "processors: 5000 calls per second need 2.8 for SIP alone, there are 2; "
-        "expected at most 3636 calls per second"
+        "processors: 5000 calls per second need 15.0, there are 2; "
+        "expected at most 667 calls per second",
+        "supervisor: 5000 calls per second need 2.5 processors in it, it can use one; "
+        "expected at most 2000 calls per second of one herd",
     ]
 
 
