@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from ..protocol.events import (
     Answered,
@@ -39,11 +38,12 @@ from ..protocol.messages import (
     TransferCall,
 )
 from .arriving import Arrival, Expected
+from .desk import Desk, Done, Refused, Timer
 from .legs import Leg
 from .records import Outcome
 from .schedule import PlannedCall
 
-__all__ = ["LINGER", "Attempt", "Desk", "Timer"]
+__all__ = ["CERTAIN_END", "LINGER", "Attempt"]
 
 LINGER = 2.0
 """Seconds that the other legs get to end by themselves once the caller's has."""
@@ -52,74 +52,8 @@ RETRY = 0.2
 CERTAIN_END = 40.0
 """Seconds within which a call ends that was told to: 64·T1, and some for the way."""
 CODE_BUSY = 486
-
-Done = Callable[[Result], None]
-Refused = Callable[[str, str], None]
-
-
-class Timer:
-    """Something to be done later, unless it is cancelled."""
-
-    __slots__ = ("action",)
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.action: Callable[[], None] | None = action
-
-    def cancel(self) -> None:
-        """It is not done, and holds on to nothing any more."""
-        self.action = None
-
-
-class Desk(Protocol):
-    """What an attempt needs of its run."""
-
-    now: float
-    origin: float
-    """When the run began, on the clock of `now`."""
-
-    def ask(
-        self, body: ClientRequest, done: Done, refused: Refused, timeout: float | None = 60.0
-    ) -> None:
-        """Send a command."""
-
-    def at(self, time: float, action: Callable[[], None]) -> Timer:
-        """Do something at `time`."""
-
-    def placing(self, phone: str, more: int) -> None:
-        """One more, or one less, PlaceCall of the phone is unanswered."""
-
-    def follow(self, leg: Leg, attempt: Attempt) -> None:
-        """Tell the attempt what happens to the leg from here on, and what has already."""
-
-    def look(self, leg: Leg) -> None:
-        """Ask the herd how the leg is, for too little was heard of it."""
-
-    def expect(self, attempt: Attempt, phone: str, user: str, *, known: bool = True) -> None:
-        """A call of the attempt is on its way to a phone of the herd; see `Expected`."""
-
-    def know(self, attempt: Attempt, phone: str, sip_call_id: str) -> None:
-        """The Call-ID of the one that was expected last at this phone."""
-
-    def plays(self, phone: str) -> PlayAudio | None:
-        """What a phone of the herd plays in a call that is up; None: nothing."""
-
-    def user(self, phone_or_target: str) -> str:
-        """The user part of whose From a phone has, or of a URI or a number that is called."""
-
-    def phone_of(self, target: str) -> str:
-        """Name of the herd's phone that is called by this name, number or URI; or empty."""
-
-    def started(self, attempt: Attempt) -> None:
-        """Its INVITE is on its way."""
-
-    def answered(self) -> None:
-        """The caller got its 2xx."""
-
-    def settled(self, attempt: Attempt) -> None:
-        """Its caller's leg is over: it counts no longer as one of those at the same time."""
-
-    def finished(self, attempt: Attempt) -> None:
-        """All of it is over."""
+_REPEATABLE = AnswerCall | RejectCall | CancelCall | HangUpCall
+"""Commands that do no harm if the first one was carried out, too."""
 
 
 class Attempt:
@@ -252,8 +186,10 @@ class Attempt:
             match body:
                 case CallPlaced() if not known:
                     self._desk.started(self)
-                    if self.planned.callee.phone:
-                        self._desk.know(self, self.planned.callee.phone, body.sip_call_id)
+                    callee = self.planned.callee.phone
+                    if not callee:  # by whatever way, it may reach a phone of ours
+                        self._desk.expect(self, "", "")
+                    self._desk.know(self, callee, body.sip_call_id)
                 case Progress():
                     self._caller_rings(t)
                 case Answered() if first:
@@ -292,7 +228,7 @@ class Attempt:
         leg = Leg(arrival.call, arrival.phone, arrival.incarnation)
         leg.sip_call_id = arrival.sip_call_id
         leg.from_uri, leg.to_uri, leg.began = arrival.from_uri, arrival.to_uri, arrival.t
-        as_target = expected is not self.expected[0] or not self.planned.callee.phone
+        as_target = expected is not self.expected[0]
         old = self.target if as_target else self.callee
         exact = arrival.sip_call_id == expected.sip_call_id
         if old is not None and not old.is_over and not exact:
@@ -326,7 +262,11 @@ class Attempt:
             case "no_answer" | "cancel":
                 pass  # it is the caller's to end it
             case _:
-                self._at(at, lambda: self._command(leg, AnswerCall(call=leg.call)))
+                self._at(at, lambda: self._answer(leg))
+
+    def _answer(self, leg: Leg) -> None:
+        if leg.answered is None:  # it may have done so by itself
+            self._command(leg, AnswerCall(call=leg.call))
 
     def _caller_rings(self, t: float) -> None:
         if self.entry.kind == "cancel" and not self._cancelling and not self._stopping:
@@ -504,7 +444,7 @@ class Attempt:
         def on_refused(reason: str, message: str) -> None:
             if self.is_over or leg.is_over:
                 return
-            if reason in ("too_fast", "expired"):
+            if reason == "too_fast" or (reason == "expired" and isinstance(body, _REPEATABLE)):
                 again = self._desk.now + RETRY
                 self._at(again, lambda: self._command(leg, body, done, refused))
             elif refused is not None:

@@ -19,19 +19,19 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from ..protocol.events import AnyBody, CallPlaced, Event, IncomingCall, PhoneMoved
 from ..protocol.messages import (
-    AwaitIncoming,
     CallInfo,
     CallList,
     ClientRequest,
-    HangUpCall,
     ListCalls,
     PhoneInfo,
     PlayAudio,
     Result,
 )
-from ..protocol.states import CallState, PhoneState
-from .arriving import Arrival, Arrivals, Expected, user_of
-from .attempt import CERTAIN_END, Attempt, Done, Refused, Timer
+from ..protocol.states import CallState
+from .arriving import Arrival, user_of
+from .attempt import CERTAIN_END, Attempt
+from .callees import Callees, arrival_of
+from .desk import Done, Refused, Timer
 from .legs import Leg, missed_of
 from .profile import LoadProfile
 from .recording import never_sent, record_of
@@ -50,10 +50,8 @@ STOP_PATIENCE = 4.0
 """Seconds that calls have to end when the run is to stop now."""
 _CHUNK = 1000
 """Attempts that are given up in one turn, so that no turn takes long."""
-_SPARE = 1
-"""Waiters at a phone beyond the calls that are on their way to it."""
-_WAITERS = 200
-"""At most, at one phone."""
+_UNCLAIMED = 200
+"""Calls of one phone that may be ours, at most."""
 
 
 class Command(NamedTuple):
@@ -122,30 +120,21 @@ class Attempts:
         self._under_way: set[Attempt] = set()
         """Those whose caller's leg is not over."""
         self._legs: dict[str, tuple[Leg, Attempt]] = {}
-        self._arrivals: Arrivals[Attempt] = Arrivals()
+        self._callees = Callees(self, phones, self._legs.__contains__)
         self._placing: Counter[str] = Counter()
         """By phone, how many PlaceCalls nobody has answered."""
         self._unclaimed: dict[str, dict[str, list[Event]]] = {}
         """By phone and call: what happened to calls before the reply told whose they are."""
-        self._waiters: Counter[str] = Counter()
-        self._away: set[str] = set()
-        """Phones that take nobody who waits."""
-        self._taken: set[str] = set()
-        """Calls that were handed to us and belong to nothing yet."""
         self._draining_since: float | None = None
         self._deadline: float | None = None
         """When what is left is ended; then when it is given up."""
         self._ending = False
+        self._lag = 0.0
+        self._was_held_back = False
+        self._free_since = origin
+        """When a call could start again that had been held back."""
         self._skips = False
         """What is still planned and due is not placed any more."""
-        for phone in self._callees():
-            self._top_up(phone)
-
-    def _callees(self) -> Iterator[str]:
-        """Phones that leave their calls to us; those that are never called cost a waiter."""
-        for phone in self._phones.values():
-            if phone.spec.on_incoming is None:
-                yield phone.name
 
     # -- for whoever drives it ---------------------------------------------------------------------
 
@@ -169,12 +158,19 @@ class Attempts:
         return (
             len(self._live)
             + len(self._legs)
-            + len(self._arrivals)
+            + self._callees.size
             + len(self._asked)
-            - self._waiters.total()
+            - self._callees.waiters
             + sum(map(len, self._unclaimed.values()))
-            + len(self._taken)
         )
+
+    def take_lag(self) -> float:
+        """By how much something was done too late, at most, since this was called last; seconds.
+
+        A call that was held back by a limit is late only from when it could have started.
+        """
+        lag, self._lag = self._lag, 0.0
+        return lag
 
     def take(self) -> list[Output]:
         """What has come of it, in order; it is forgotten here."""
@@ -200,9 +196,10 @@ class Attempts:
         """Do what is due."""
         self.now = max(self.now, now)
         while self._timers and self._timers[0][0] <= self.now:
-            action = heapq.heappop(self._timers)[2].action
-            if action is not None:
-                action()
+            time, _, timer = heapq.heappop(self._timers)
+            if timer.action is not None:
+                self._lag = max(self._lag, self.now - time)
+                timer.action()
         self._start_calls()
         self._look_at_phase()
 
@@ -220,9 +217,9 @@ class Attempts:
                 body.to_uri,
                 event.t,
             )
-            self._arrive(arrival)
+            self._callees.arrive(arrival)
         elif isinstance(body, PhoneMoved):
-            self._moved(event.phone, body.state)
+            self._callees.moved(event.phone, body.state)
         else:
             call: str = getattr(body, "call", "")
             if call:
@@ -248,9 +245,7 @@ class Attempts:
     def missed(self, now: float) -> None:
         """Events were lost: find out how things are."""
         self.now = max(self.now, now)
-        self._away.clear()
-        for phone in self._callees():
-            self._top_up(phone)
+        self._callees.missed()
         self.ask(ListCalls(), self._compare, lambda *_: self._again_missed(), 10.0)
 
     def drain(self, now: float) -> None:
@@ -304,13 +299,21 @@ class Attempts:
                 given_up += 1
                 self._skip(planned)
             elif self._is_held_back():
+                self._was_held_back = True
                 return
             else:
+                wanted = max(self.origin + planned.intended, self._free_since)
+                self._lag = max(self._lag, self.now - wanted)
                 attempt = Attempt(planned, self)
                 self._live[attempt] = None
                 self._under_way.add(attempt)
                 attempt.place()
             self._next = next(self._calls, None)
+
+    def _let_go(self) -> None:
+        if self._was_held_back and not self._is_held_back():
+            self._was_held_back = False
+            self._free_since = self.now
 
     def _skip(self, planned: PlannedCall) -> None:
         self._outputs.append(Finished(never_sent(planned, "unfinished", "too_late")))
@@ -341,7 +344,7 @@ class Attempts:
                 self._end_all(CERTAIN_END)
 
     def _end_all(self, patience: float) -> None:
-        self._ending = True
+        self._ending = self._callees.closed = True
         self._deadline = self.now + patience
         for attempt in list(self._live):
             attempt.stop()
@@ -373,10 +376,10 @@ class Attempts:
         if self._placing[phone] <= 0:
             del self._placing[phone]
             self._unclaimed.pop(phone, None)
+        self._let_go()
 
     def follow(self, leg: Leg, attempt: Attempt) -> None:
         self._legs[leg.call] = (leg, attempt)
-        self._taken.discard(leg.call)
         for event in self._unclaimed.get(leg.phone, {}).pop(leg.call, ()):
             attempt.happened(leg, event.body, event.t, event.incarnation)
 
@@ -399,17 +402,10 @@ class Attempts:
         self.ask(ListCalls(which=(leg.call,)), done, refused, 10.0)
 
     def expect(self, attempt: Attempt, phone: str, user: str, *, known: bool = True) -> None:
-        expected = Expected(attempt, phone, user, will_be_known=known)
-        attempt.expected.append(expected)
-        self._arrivals.expect(expected)
-        self._top_up(phone)
+        self._callees.expect(attempt, phone, user, known=known)
 
     def know(self, attempt: Attempt, phone: str, sip_call_id: str) -> None:
-        for expected in reversed(attempt.expected):
-            if expected.phone == phone:
-                self._arrivals.know(expected, sip_call_id)
-                self._settle(phone)
-                return
+        self._callees.know(attempt, phone, sip_call_id)
 
     def plays(self, phone: str) -> PlayAudio | None:
         known = self._phones.get(phone)
@@ -433,82 +429,15 @@ class Attempts:
 
     def settled(self, attempt: Attempt) -> None:
         self._under_way.discard(attempt)
+        self._let_go()
 
     def finished(self, attempt: Attempt) -> None:
         self._under_way.discard(attempt)
         del self._live[attempt]
         for leg in attempt.legs:
             self._legs.pop(leg.call, None)
-        for expected in attempt.expected:
-            self._arrivals.forget(expected)
-            self._settle(expected.phone)
+        self._callees.forget(attempt)
         self._outputs.append(Finished(record_of(attempt, self.origin)))
-
-    # -- calls that arrive -------------------------------------------------------------------------
-
-    def _top_up(self, phone: str) -> None:
-        """Wait for as many calls of the phone as are on their way, and one more."""
-        known = self._phones.get(phone)
-        if known is None or known.spec.on_incoming is not None or self._ending:
-            return
-        wanted = min(self._arrivals.on_the_way(phone) + _SPARE, _WAITERS)
-        if phone in self._away:
-            return
-        while self._waiters[phone] < wanted:
-            self._waiters[phone] += 1
-
-            def done(result: Result) -> None:
-                self._waiters[phone] -= 1
-                assert isinstance(result, CallInfo)
-                self._taken.add(result.call)
-                self._arrive(_arrival(result))
-                self._top_up(phone)
-
-            def refused(reason: str, message: str) -> None:
-                del message
-                self._waiters[phone] -= 1
-                if reason == "phone_not_ready":
-                    self._away.add(phone)  # until it moves
-                else:
-                    self.at(self.now + 0.2, lambda: self._top_up(phone))
-
-            self.ask(AwaitIncoming(which=(phone,)), done, refused, None)
-
-    def _moved(self, phone: str, state: PhoneState) -> None:
-        if state in (PhoneState.STARTING, PhoneState.READY, PhoneState.BACKOFF):
-            self._away.discard(phone)
-            self._top_up(phone)
-
-    def _arrive(self, arrival: Arrival) -> None:
-        """Heard of by its event and by the reply to who waited for it; the first one counts."""
-        if arrival.call in self._legs:
-            self._taken.discard(arrival.call)
-            return
-        found = self._arrivals.arrive(arrival)
-        if found is False:
-            self._not_ours(arrival)
-        elif isinstance(found, Expected):
-            self._belongs(arrival, found)
-
-    def _settle(self, phone: str) -> None:
-        for arrival, expected in self._arrivals.settle(phone):
-            if arrival.call in self._legs:
-                continue
-            if expected is None:
-                self._not_ours(arrival)
-            else:
-                self._belongs(arrival, expected)
-
-    def _belongs(self, arrival: Arrival, expected: Expected[Attempt]) -> None:
-        if not expected.owner.arrived(arrival, expected):
-            self._not_ours(arrival)
-        self._taken.discard(arrival.call)
-
-    def _not_ours(self, arrival: Arrival) -> None:
-        """It is left alone, unless it was handed to us: then nobody else answers it."""
-        if arrival.call in self._taken:
-            self._taken.discard(arrival.call)
-            self.ask(HangUpCall(call=arrival.call), lambda _: None, lambda *_: None)
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -522,7 +451,10 @@ class Attempts:
         if waiting is not None and call in waiting:
             waiting[call].append(event)
         elif isinstance(event.body, CallPlaced) and self._placing[event.phone] > 0:
-            self._unclaimed.setdefault(event.phone, {})[call] = [event]
+            waiting = self._unclaimed.setdefault(event.phone, {})
+            waiting[call] = [event]
+            if len(waiting) > _UNCLAIMED:  # the oldest is another client's
+                del waiting[next(iter(waiting))]
 
     def _again_missed(self) -> None:
         self.at(self.now + 1.0, lambda: self.missed(self.now))
@@ -541,7 +473,7 @@ class Attempts:
                 self._catch_up(leg, info)
         for info in result.calls:
             if info.direction == "in" and info.state is CallState.RINGING:
-                self._arrive(_arrival(info))
+                self._callees.arrive(arrival_of(info))
 
     def _catch_up(self, leg: Leg, info: CallInfo) -> None:
         known = self._legs.get(info.call)
@@ -555,9 +487,3 @@ class Attempts:
         known = self._legs.get(leg.call)
         if known is not None and known[0] is leg:
             known[1].lose(leg)
-
-
-def _arrival(info: CallInfo) -> Arrival:
-    return Arrival(
-        info.call, info.phone, 0, info.sip_call_id, info.from_uri, info.to_uri, info.started
-    )

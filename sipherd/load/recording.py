@@ -36,7 +36,7 @@ def record_of(attempt: Attempt, origin: float) -> CallAttempt:
         intended=planned.intended,
         started=started - origin,
         caller=planned.caller,
-        callee=planned.callee.phone,
+        callee=planned.callee.phone or (callee.phone if callee is not None else ""),
         from_uri=callee.from_uri if callee is not None else "",
         to_uri=caller.to_uri,
         drawn=planned.entry.name,

@@ -177,9 +177,8 @@ class RunLoop:
             for _ in range(_BATCH):
                 self._take(self._inbox.get_nowait())
         now = time.monotonic()
-        if due is not None and now - due > self._lag:
-            self._lag = now - due
         self._attempts.tick(now)
+        self._lag = max(self._lag, self._attempts.take_lag())
         self._hand_out()
 
     def _take(self, item: Inbound) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from loadherd import ORIGIN, LoadHerd, phone_info, phones, profile
+from loadherd import ORIGIN, LoadHerd, MadeLeg, phone_info, phones, profile
 from sipherd.load.attempts import Command
 from sipherd.load.profile import Arrival, Entry, HoldTime, Kind, LoadLimits
 from sipherd.load.records import CallAttempt, Outcome
@@ -545,3 +545,56 @@ def test_a_phone_of_another_name_is_no_target() -> None:
     )
     herd.until()
     assert outcomes(herd) == {"answer": 1}
+
+
+def test_a_call_that_reaches_a_phone_of_ours_by_way_of_a_stranger_is_answered() -> None:
+    """As through a relay: what is dialled is its address, and the Call-ID stays."""
+    herd = LoadHerd(profile(Entry(after=0.5), callees=("sip:1002@192.0.2.9",), duration=2.0))
+    herd.until(0.3)
+    outgoing = herd.up()[0]
+    herd._ring(outgoing, "bob", "1001")
+    herd.until(1.0)
+    assert outgoing.answered is not None
+    herd.until()
+    first, second = in_order(herd.records)
+    assert (first.outcome, first.callee) == ("answer", "bob")
+    assert (second.outcome, second.callee) == ("unfinished", "")
+
+
+def test_a_call_that_was_handed_to_the_run_and_is_not_its_own_is_ended() -> None:
+    herd = LoadHerd(profile(duration=3.0))
+    herd.until(0.5)
+    stranger = MadeLeg("x1", "bob", "in", "stranger", "sip:9999@192.0.2.1", herd.now)
+    herd.legs["x1"] = stranger
+    waiting = herd._waiting["bob"].pop(0)
+    herd.run.done(waiting.id, stranger.info(), herd.now)
+    herd.until()
+    assert stranger.ended is not None
+    assert outcomes(herd) == {"answer": 3}
+
+
+def test_nobody_waits_at_a_phone_that_is_not_called() -> None:
+    herd = LoadHerd(profile(duration=3.0))
+    herd.until()
+    assert {c.body.which for c in herd.sent(AwaitIncoming)} == {("bob",)}  # type: ignore[union-attr]
+
+
+def test_lag_is_of_what_is_done_too_late_and_not_of_what_is_held_back() -> None:
+    herd = LoadHerd(profile(duration=None, limits=LoadLimits(concurrent=1, total=3)))
+    herd.until(9.0)  # the second one was 3 s late
+    assert herd.run.take_lag() < 0.01
+    herd = LoadHerd(profile(duration=3.0))
+    herd.until(0.5)
+    herd.run.take_lag()
+    herd.now += 0.8
+    herd.run.tick(herd.now)
+    assert herd.run.take_lag() == pytest.approx(0.3)
+    assert herd.run.take_lag() == 0.0
+
+
+def test_a_transfer_that_takes_too_long_to_be_carried_out_is_not_asked_for_twice() -> None:
+    herd = LoadHerd(profile(ENTRIES["transfer"], limits=LoadLimits(total=1)))
+    herd.refuse = lambda c: "expired" if isinstance(c.body, TransferCall) else ""
+    herd.until()
+    assert len(herd.sent(TransferCall)) == 1
+    assert outcomes(herd) == {"disrupted": 1}
