@@ -316,6 +316,8 @@ class Registered(Body, frozen=True, kw_only=True, tag="registered"):
     """Seconds that the registrar granted."""
     refresh: bool
     """It was registered before; else this is the first time, or again after a failure."""
+    delay: float | None = None
+    """Seconds from the REGISTER to this answer; a challenge in between is part of it."""
 
 
 class RegistrationFailed(Body, frozen=True, kw_only=True, tag="registration_failed"):
@@ -328,6 +330,10 @@ class RegistrationFailed(Body, frozen=True, kw_only=True, tag="registration_fail
     reason: str = ""
     retry_in: float | None = None
     """Seconds until the next attempt; None: there is none, until somebody asks for it."""
+    refresh: bool = False
+    """It was registered before."""
+    delay: float | None = None
+    """Seconds from the REGISTER to its final response; None: none came."""
 
 
 class Unregistered(Body, frozen=True, kw_only=True, tag="unregistered"):

@@ -249,8 +249,9 @@ class Attempts:
         self.ask(ListCalls(), self._compare, lambda *_: self._again_missed(), 10.0)
 
     def drain(self, now: float) -> None:
-        """Start no more calls."""
+        """Start no more calls, but those whose time has come."""
         self.now = max(self.now, now)
+        self._start_calls()
         self._stop_starting()
         self._start_calls()
         self._look_at_phase()

@@ -224,11 +224,16 @@ class RunLoop:
     def _tell(self, event: Event) -> None:
         t = event.t - self._attempts.origin
         body = event.body
-        if isinstance(body, Registered):
-            # How long it took is not told; that it did not fail is.
-            self._told.put(RegisterAttempt(at=t, phone=event.phone, code=200, refresh=body.refresh))
-        elif isinstance(body, RegistrationFailed):
-            self._told.put(RegisterAttempt(at=t, phone=event.phone, code=body.code))
+        if isinstance(body, Registered | RegistrationFailed):
+            self._told.put(
+                RegisterAttempt(
+                    at=t - (body.delay or 0.0),
+                    phone=event.phone,
+                    delay=body.delay,
+                    code=200 if isinstance(body, Registered) else body.code,
+                    refresh=body.refresh,
+                )
+            )
         if isinstance(body, _ON_THE_TIME_LINE):
             self._told.put(RunEvent.of(t, body, event.phone, event.incarnation))
 

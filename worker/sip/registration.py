@@ -301,7 +301,14 @@ class Registration:
         self._failures = self._too_brief = 0
         # From when it was sent: where the answer was lost, the time runs since the first copy.
         self._bound_until = self._sent_at + granted
-        self._ctx.emit(Registered(registrar=self._server, expires=float(granted), refresh=refresh))
+        self._ctx.emit(
+            Registered(
+                registrar=self._server,
+                expires=float(granted),
+                refresh=refresh,
+                delay=self._ctx.now - self._sent_at,
+            )
+        )
         self._end(self._registering, None)
         if self._wanted:
             # Not by what goes beyond our wish: nobody needs it, and it may be nonsense.
@@ -312,7 +319,7 @@ class Registration:
     def _on_failure(
         self, cause: Cause, code: int | None, reason: str, *, slow: bool, at_least: int = 0
     ) -> None:
-        self._registered = False
+        refresh, self._registered = self._registered, False
         self._failures += 1
         wait = None
         if self._wanted and cause != "credentials":
@@ -320,7 +327,13 @@ class Registration:
             self._timer = self._ctx.after(wait, self._ask_for_slot)
         self._ctx.emit(
             RegistrationFailed(
-                registrar=self._server, cause=cause, code=code, reason=reason, retry_in=wait
+                registrar=self._server,
+                cause=cause,
+                code=code,
+                reason=reason,
+                retry_in=wait,
+                refresh=refresh,
+                delay=None if code is None else self._ctx.now - self._sent_at,
             )
         )
         why = f"{code} {reason}" if code else cause.replace("_", " ")

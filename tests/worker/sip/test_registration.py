@@ -329,6 +329,22 @@ def test_while_the_old_binding_holds_it_is_tried_again_in_time():
     assert waits[-1] == 150  # it has lapsed
 
 
+def test_how_long_it_took_is_from_the_first_request_a_challenge_included():
+    """RFC 6076 4.1: a challenge is part of the attempt."""
+    desk = Desk()
+    first = desk.register()
+    desk.advance(0.2)
+    (second,) = sends(desk.answer(first, 401, CHALLENGE.format(1, "")))
+    desk.advance(0.1)
+    desk.answer(second)
+    assert desk.reported(Registered)[-1].delay == pytest.approx(0.3)
+    third = desk.register()
+    desk.advance(0.25)
+    desk.answer(third, 503)
+    failed = desk.reported(RegistrationFailed)[-1]
+    assert (failed.delay, failed.refresh) == (pytest.approx(0.25), True)
+
+
 def test_nobody_answers():
     desk = Desk(0.0)
     desk.register(7)
