@@ -1,8 +1,8 @@
 """The command line: `sipherd COMMAND`.
 
-Every command returns its exit code: 0 good, 1 the call failed or is not there, 2 usage or
-configuration, 4 the supervisor or a phone failed, 130 interrupted.  `main` turns the errors that
-people can cause into one line on stderr.
+Every command returns its exit code: 0 good, 1 the call or a gate failed or is not there, 2 usage or
+configuration, 3 a load run is INVALID, 4 the supervisor or a phone failed, 130 interrupted.  `main`
+turns the errors that people can cause into one line on stderr.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from . import (
     fault_command,
     incall_commands,
     keys_commands,
+    load_commands,
     phone_commands,
     plan,
     registration_commands,
@@ -185,8 +186,8 @@ def sipherd(context: click.Context) -> int:
     """A herd of SIP phones on one headless Linux box.
 
     Every command has --json (an object on each line), and --help with an example. Exit codes: 0
-    good, 1 the call failed or is not there, 2 usage or configuration, 4 the supervisor or a phone
-    failed, 130 interrupted.
+    good, 1 the call or a gate failed or is not there, 2 usage or configuration, 3 a load run is
+    INVALID: this box was the limit, 4 the supervisor or a phone failed, 130 interrupted.
 
     \b
     Begin with:
@@ -325,6 +326,7 @@ for _command in (
     *(registration_commands.register, registration_commands.unregister),
     *(phone_commands.start, phone_commands.stop, phone_commands.restart, phone_commands.reset),
     *(phone_commands.add, phone_commands.remove, reload_command.reload),
+    *(load_commands.load,),
     *(keys_commands.keys, fault_command.fault),
     *(report_commands.report, report_commands.ladder, report_commands.compare),
 ):

@@ -89,10 +89,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 def line(snapshot: Snapshot) -> str:
     """The run in one line, for a log or a terminal without a cursor."""
     share = _share(snapshot)
-    parts = [
-        f"{clock(snapshot.elapsed)} {snapshot.phase}",
-        f"{number(snapshot.started_rate)} of {number(snapshot.intended_rate)} calls/s",
-        f"{snapshot.under_way:,} at once",
+    parts = [f"{clock(snapshot.elapsed)} {snapshot.phase}"]
+    if snapshot.phase in ("warm-up", "running"):
+        wanted = number(snapshot.intended_rate)
+        parts.append(f"{number(snapshot.started_rate)} of {wanted} calls/s")
+        parts.append(f"{snapshot.under_way:,} at once")
+    parts += [
         f"{snapshot.calls:,} calls",
         f"{share} as intended",
     ]
@@ -176,7 +178,7 @@ def _numbers(snapshot: Snapshot, ascii_only: bool) -> Table:
 
 def _left(snapshot: Snapshot) -> str:
     if snapshot.phase == "draining":
-        return f"{snapshot.under_way:,} calls left"
+        return f"{snapshot.under_way:,} call{'' if snapshot.under_way == 1 else 's'} left"
     if snapshot.phase == "finished":
         return ""
     return "until stopped" if snapshot.left is None else f"{clock(snapshot.left)} left"

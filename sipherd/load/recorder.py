@@ -92,6 +92,8 @@ class Recorder:
         self._writer.write_facts(self.facts)
         self._stats = SippStats(at)
         self._writer.add_stats(self._stats.header())
+        if self._metrics:
+            self._metrics.rate(self._curve.rate(0.0))
         self._begun()
 
     def on_started(self, attempt: CallAttempt, t: float) -> None:

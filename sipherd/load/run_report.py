@@ -101,11 +101,14 @@ def _late_verdict(reader: RunReader, tally: Tally, seconds: float) -> Verdict:
         phones=reader.phone_samples(),
         leftovers=facts.leftovers,
         since=float(facts.profile.get("warm_up") or 0.0),
-        interrupted="" if facts.state == "finished" else _interrupted(facts, seconds),
+        interrupted=facts.interrupted or _interrupted(facts, seconds),
     )
 
 
 def _interrupted(facts: RunFacts, seconds: float) -> str:
+    """How a run was cut short whose runner could not say so; empty if it was not."""
+    if facts.state == "finished":
+        return ""
     until = planned(facts.profile)
     after = f"the runner was gone after {length(round(seconds, 1))}"
     if facts.state == "draining" or (until is not None and seconds > until):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Protocol, TextIO
 
@@ -12,9 +13,10 @@ from rich.text import Text
 
 from .. import render
 from ..protocol.text import printable
+from .axes import clock
 from .live import Snapshot, line, view
 
-__all__ = ["AsLines", "AsRecords", "OnTerminal", "Quiet", "Watch"]
+__all__ = ["AsLines", "AsRecords", "OnTerminal", "Watch"]
 
 
 class Watch(Protocol):
@@ -78,9 +80,17 @@ class AsLines:
 
     every = 5.0
 
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+
     def show(self, snapshot: Snapshot) -> None:
-        """Show the run as it is now."""
-        render.say(line(snapshot))
+        """Show the run as it is now; what it is warned of on lines of their own, and once."""
+        render.say(line(msgspec.structs.replace(snapshot, warnings=())))
+        for warning in snapshot.warnings:
+            kind = re.sub(r"[0-9][0-9.,]*( m?s)?", "#", warning)
+            if kind not in self._warned:
+                self._warned.add(kind)
+                render.say(f"{clock(snapshot.elapsed)} warning: {printable(warning)}")
 
     def say(self, text: str) -> None:
         """Say something once."""
@@ -102,22 +112,6 @@ class AsRecords:
     def say(self, text: str) -> None:
         """Say something once."""
         print(printable(text), file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Nothing is left to do."""
-
-
-class Quiet:
-    """Only what is said."""
-
-    every = float("inf")
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Nothing."""
-
-    def say(self, text: str) -> None:
-        """Say something once."""
-        render.say(printable(text))
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -30,10 +30,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_every_command_is_there() -> None:
-    assert set(group.commands) == {*COMMANDS, *OF_RUNS, "keys"}  # which has commands of its own
+    assert set(group.commands) == {
+        *COMMANDS,
+        *OF_RUNS,
+        "load",
+        "keys",
+    }  # which has commands of its own
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *OF_RUNS])
+@pytest.mark.parametrize("name", [*COMMANDS, *OF_RUNS, "load"])
 def test_help_shows_an_example(run: Run, name: str) -> None:
     ran = run(name, "--help")
     assert ran.code == 0

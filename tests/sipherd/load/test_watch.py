@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import msgspec
 import pytest
 
 from sipherd.load.live import Snapshot
@@ -48,6 +49,20 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = capsys.readouterr().out.splitlines()
     assert "\x1b" not in first
     assert second.startswith("0:12 running, 19.5 of 20 calls/s, 40 at once")
+
+
+def test_a_warning_has_a_line_of_its_own_and_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watch = AsLines()
+    for worst in ("1.02 s", "900 ms", "3 s"):
+        late = f"calls started late: the worst by {worst} (limit 100 ms)"
+        watch.show(msgspec.structs.replace(NOW, warnings=[late]))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "warning" in line] == [
+        "0:12 warning: calls started late: the worst by 1.02 s (limit 100 ms)"
+    ]
+    assert len(lines) == 4
 
 
 def test_objects(capsys: pytest.CaptureFixture[str]) -> None:
