@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
@@ -228,5 +229,14 @@ def _told(event: RunEvent) -> tuple[str, Severity]:
 
 
 def worst_first(phones: Sequence[PhoneCourse]) -> list[PhoneCourse]:
-    """By calls that were missed, then deaths, then name."""
-    return sorted(phones, key=lambda one: (-one.missed_total, -one.deaths, one.name))
+    """By calls that were missed, then deaths, then name: phone-2 before phone-10."""
+    return sorted(
+        phones, key=lambda one: (-one.missed_total, -one.deaths, _natural(one.name), one.name)
+    )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [
+        (int(part), "") if part.isascii() and part.isdigit() else (0, part)
+        for part in re.split("([0-9]+)", name)
+    ]

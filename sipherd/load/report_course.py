@@ -149,7 +149,7 @@ def _time_line(
         "figure",
         element(
             "figcaption",
-            element("h3", "What happened"),
+            element("h3", "What happened" if marks else "Phases"),
             element("ul", *key, class_="legend"),
         ),
         charts.lanes(

@@ -81,6 +81,8 @@ def _header(report: Report, zone: tzinfo) -> Markup:
     started = datetime.fromtimestamp(facts.started_at, zone)
     when = f"{started:%Y-%m-%d %H:%M:%S %Z}, {length(report.seconds)}"
     herd = f"herd {facts.herd}, " if facts.herd else ""
+    if facts.herd.startswith("private-"):  # a name that nobody gave
+        herd = "a herd of its own, "
     what = f"{herd}{number(len(facts.phones))} phones. Started {when}."
     return element(
         "header", element("h1", f"Load run {facts.name}"), element("p", what, class_="soft")
@@ -366,4 +368,6 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return str(value)

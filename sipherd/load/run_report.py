@@ -118,12 +118,4 @@ def _interrupted(facts: RunFacts, seconds: float) -> str:
 
 def _length(reader: RunReader) -> float:
     """How long the run was: an interrupted one lasted as long as there is something of it."""
-    if reader.facts.ended is not None:
-        return reader.facts.ended
-    last = 0.0
-    for attempt in reader.attempts():
-        begun = attempt.intended if attempt.started is None else attempt.started
-        last = max(last, begun + (attempt.ended or 0.0))
-    for sample in reader.box_samples():
-        last = max(last, sample.t)
-    return last
+    return reader.last() if reader.facts.ended is None else reader.facts.ended

@@ -336,6 +336,18 @@ class RunReader:
             return None
         return next(self._records(CallAttempt, "number", f"WHERE number = {found[0]:d}"), None)
 
+    def last(self) -> float:
+        """The last moment that there is something of, in seconds of the run; 0 for nothing."""
+        ends = "SELECT max(coalesce(started, intended) + coalesce(ended, 0)) FROM attempts"
+        try:
+            found = [
+                self._database.execute(query).fetchone()[0]
+                for query in (ends, "SELECT max(t) FROM box_samples")
+            ]
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.directory / _CALLS} is damaged: {error}") from error
+        return max((float(t) for t in found if t is not None), default=0.0)
+
     def events(self) -> Iterator[RunEvent]:
         """The time line; a last line that a kill cut short is left out."""
         path = self.directory / _EVENTS

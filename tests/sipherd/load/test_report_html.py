@@ -140,6 +140,19 @@ def test_a_run_that_was_interrupted_says_so() -> None:
     assert "no gate judged it" in text
 
 
+def test_a_herd_that_was_started_for_the_run_has_no_name_to_show() -> None:
+    found = report(facts(herd="private-123-abc"), [attempt()], [], [], Judgement())
+    text = words(page(found))
+    assert "a herd of its own, 2 phones" in text
+    assert "private-123" not in text
+
+
+def test_numbers_of_the_environment_are_short() -> None:
+    environment = {"load_average": (13.720703125, 0.5), "cores": 2}
+    found = report(facts(environment=environment), [attempt()], [], [], Judgement())
+    assert "load average 13.7207, 0.5 cores 2" in words(page(found))
+
+
 def test_charts_have_titles_and_tables() -> None:
     found = Reader(page(run()))
     assert found.tags["figure"] == 1 + 7  # what happened, and charts with a table each

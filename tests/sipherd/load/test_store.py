@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import loadrun
 from sipherd.load.records import (
     BoxSample,
     CallAttempt,
@@ -246,6 +247,22 @@ def test_a_damaged_database(tmp_path: Path, harm: str) -> None:
         pytest.raises(StoreError, match=r"calls\.sqlite is damaged, in attempts: "),
     ):
         list(reader.attempts())
+
+
+def test_the_last_moment_of_a_run(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, loadrun.facts()) as writer:
+        pass
+    with RunReader(tmp_path) as reader:
+        assert reader.last() == 0.0
+    calls = [loadrun.attempt(1), loadrun.attempt(2, started=None, ended=None, intended=7.0)]
+    for n, (record, last) in enumerate(
+        [(calls[0], 5.501), (calls[1], 7.0), (BoxSample(t=6.0), 6.0), (BoxSample(t=8.0), 8.0)]
+    ):
+        with RunWriter(tmp_path / str(n), loadrun.facts()) as writer:
+            writer.add(calls[0], 0.0)
+            writer.add(record, 0.0)
+        with RunReader(tmp_path / str(n)) as reader:
+            assert reader.last() == pytest.approx(last)
 
 
 def test_the_records_are_those_of_this_version() -> None:

@@ -112,6 +112,14 @@ def test_phones_the_worst_first_and_those_without_a_call_too() -> None:
     ]
 
 
+def test_phones_that_fare_alike_are_in_the_order_of_people() -> None:
+    names = ("phone-10", "phone-9", "alice", "phone-1", "7", "phone-9b")
+    found = report(facts(phones=names), [], [], [], Judgement())
+    assert [phone.name for phone in found.phones] == [
+        *("7", "alice", "phone-1", "phone-9", "phone-9b", "phone-10")
+    ]
+
+
 def test_an_interrupted_run_lasts_as_long_as_its_records() -> None:
     about = facts(ended=None, state="running")
     made = iter([attempt(started=2.0, ended=5.0), attempt(started=3.0, ended=None)])
