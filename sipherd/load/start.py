@@ -51,12 +51,12 @@ class Start:
         self._pairs = pairs = pairs_of(profile, herd.phones, self._table)
         if profile.media != "none":
             taking_part = {*pairs.callers, *(callee.phone for callee in pairs.callees)}
-            deaf = [p.name for p in herd.phones if p.name in taking_part and p.media == "none"]
-            if deaf:
+            # Of several that take part some may be without: they have calls of signalling alone.
+            if all(p.media == "none" for p in herd.phones if p.name in taking_part):
                 raise HerdFileError(
                     [
-                        f"$.load.media: {profile.media}: {deaf[0]} has `media: none`, expected "
-                        "phones that have audio, or none here"
+                        f"$.load.media: {profile.media}: all phones that take part have "
+                        "`media: none`, expected some that have audio, or none here"
                     ]
                 )
         return shortages(profile, anywhere(herd), pairs, this_machine(), running=running)

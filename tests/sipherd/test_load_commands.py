@@ -309,7 +309,7 @@ def test_the_flags_are_sipps() -> None:
         (("load.yaml", "-r", "fast"), "-r 'fast': expected a number"),
         (("load.yaml", "--duration", "-5"), "--duration"),
         (("load.yaml", "--media", "none.wav"), "no such file, expected an audio file"),
-        (("load.yaml", "--media", "tone"), "phone-1 has `media: none`"),
+        (("load.yaml", "--media", "tone"), "all phones that take part have `media: none`"),
         (("load.yaml", "-inf", "none.csv"), "none.csv: No such file"),
         (("load.yaml", "--herd", "lab"), 'no herd "lab" is running'),
         (("load.yaml", "--metrics", "box"), "expected a port, or HOST:PORT"),
