@@ -90,6 +90,8 @@ FROM_ANYWHERE: frozenset[type[Message]] = frozenset(
 def why_local_only(body: ClientMessage) -> str:
     """Why a client of another machine may not ask for this; empty if it may."""
     match body:
+        case AddPhones(behaviours=behaviours) if behaviours:
+            what = "for phones with a behaviour, which is code that runs there"
         case RecordAudio():
             what = "to record, which writes a file there"
         case PlayAudio(source=source) if source.startswith("/"):

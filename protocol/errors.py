@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from .text import printable
 
 __all__ = [
+    "BehaviourError",
     "CallFailed",
     "CallNotFound",
     "CommandRefused",
@@ -35,6 +36,10 @@ class SipherdError(Exception):
 
 class ProtocolError(SipherdError):
     """The peer's message is bad: drop it, count it, keep serving."""
+
+
+class BehaviourError(SipherdError, ValueError):
+    """A function that can't be the behaviour of a phone; the message names the remedy."""
 
 
 class HerdFileError(SipherdError):

@@ -18,6 +18,10 @@ __all__ = [
     "Answered",
     "AnyBody",
     "AudioOneWay",
+    "BehaviourEnded",
+    "BehaviourEvent",
+    "BehaviourFailed",
+    "BehaviourStarted",
     "Body",
     "BoxOverloaded",
     "BoxRecovered",
@@ -344,6 +348,34 @@ class Unregistered(Body, frozen=True, kw_only=True, tag="unregistered"):
     """Whether it answered with 2xx."""
 
 
+class BehaviourStarted(Body, frozen=True, kw_only=True, tag="behaviour_started"):
+    """A function of a client runs in the phone's process, in a thread of its own."""
+
+    name: str
+    pid: int
+    """Of the process, as the function finds it."""
+
+
+class BehaviourEnded(Body, frozen=True, kw_only=True, tag="behaviour_ended"):
+    """It is over, and the phone goes on without it."""
+
+    name: str
+    why: Literal["returned", "stopped"]
+    """``stopped``: what it waited for, or wanted, ended with the phone or with the herd."""
+
+
+class BehaviourFailed(Body, frozen=True, kw_only=True, tag="behaviour_failed"):
+    """It raised, or could not be loaded: the phone's process ends, and PhoneDied follows."""
+
+    name: str
+    error: str
+    """Type and first line of the exception."""
+    traceback: str
+    """Its end, if it is long."""
+    is_loaded: bool = True
+    """It ran."""
+
+
 class CallPlaced(Body, frozen=True, kw_only=True, tag="placed"):
     """The INVITE of an outgoing call is on its way."""
 
@@ -595,9 +627,11 @@ CallEvent: TypeAlias = (
     | AudioOneWay
 )
 RegistrationEvent: TypeAlias = Registered | RegistrationFailed | Unregistered
+BehaviourEvent: TypeAlias = BehaviourStarted | BehaviourEnded | BehaviourFailed
 WorkerEvent: TypeAlias = (
     CallEvent
     | RegistrationEvent
+    | BehaviourEvent
     | TurnedAway
     | CallCleanedUp
     | RtpPairSkipped

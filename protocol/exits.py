@@ -18,10 +18,13 @@ class WorkerExit(enum.IntEnum):
     """It had nothing left to do."""
     CRASHED = 1
     """An exception that nobody caught."""
+    BEHAVIOUR = 76
+    """The function that it ran for a client raised."""
     MEMORY = 77
     """It reached its memory ceiling, or the machine had no more."""
     CONFIGURATION = 78
-    """It can't serve what it was welcomed with (EX_CONFIG of sysexits.h)."""
+    """It can't serve what it was welcomed with (EX_CONFIG of sysexits.h): its limits, or a
+    behaviour that can't be loaded."""
 
 
 DO_NOT_RETRY: Mapping[int, str] = {

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from .behaviour import Behaviour
 from .events import (
     CancelOutcome,
     EndCause,
@@ -82,6 +83,7 @@ __all__ = [
     "RetrieveCall",
     "SendDtmf",
     "Snapshot",
+    "StartBehaviour",
     "StartPhones",
     "StopAudio",
     "StopHerd",
@@ -287,6 +289,12 @@ class Welcome(Message, frozen=True, kw_only=True):
     rtp_pairs: int
     rtp_resting: dict[int, float] = {}
     """RTP ports of calls that crashed, and for how many seconds their peers may send on."""
+    behaviour: Behaviour | None = None
+    """To be loaded before Ready, and to run from StartBehaviour on."""
+
+
+class StartBehaviour(Message, frozen=True, kw_only=True):
+    """The phone is READY for everybody: run its behaviour."""
 
 
 class Drain(Message, frozen=True, kw_only=True):
@@ -302,7 +310,7 @@ class RegisterNow(Message, frozen=True, kw_only=True):
 
 
 class Exit(Message, frozen=True, kw_only=True):
-    """Nobody awaits this process: exit without touching the socket."""
+    """Exit now: nobody awaits this process, or its behaviour failed and nothing is in the way."""
 
     why: str
 
@@ -315,6 +323,7 @@ SupervisorToWorker: TypeAlias = (
     | InjectFault
     | RegisterNow
     | RefuseCalls
+    | StartBehaviour
     | Drain
     | Exit
 )
@@ -395,6 +404,8 @@ class AddPhones(Message, frozen=True, kw_only=True):
     """Create and start phones, all or none; done with PhoneList when all are READY."""
 
     specs: tuple[PhoneSpec, ...]
+    behaviours: dict[str, Behaviour] = {}
+    """By the name of the phone; for local clients alone."""
 
 
 class RemovePhones(Message, frozen=True, kw_only=True):
@@ -591,6 +602,8 @@ class PhoneInfo(Message, frozen=True, kw_only=True):
     dialogs: int = 0
     """Dialogs, early ones too, of which its process has to see the end."""
     counters: dict[str, int] = {}
+    behaviour: str = ""
+    """The name of the function that its process runs; empty for most."""
     spec: PhoneSpec
     """Without its password."""
 

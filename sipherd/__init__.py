@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .calls import Call, EventStream, IncomingCall
     from .herd import Herd, Phone
     from .protocol.errors import (
+        BehaviourError,
         CallFailed,
         CallNotFound,
         CommandRefused,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .protocol.states import CallState, PhoneState
 
 __all__ = [
+    "BehaviourError",
     "Call",
     "CallFailed",
     "CallInfo",

@@ -20,6 +20,8 @@ import msgspec
 from .calls import Call, EventStream, IncomingCall, Watch
 from .client import END_TIMEOUT, STOP_TIMEOUT, Connection, start_timeout
 from .private import start_supervisor
+from .protocol.access import why_local_only
+from .protocol.behaviour import Behaviour
 from .protocol.errors import CommandRefused, SipherdError, TimedOut
 from .protocol.events import Fault, PhoneMoved, Registered, RegistrationFailed
 from .protocol.herdfile import load_herd_file
@@ -56,6 +58,8 @@ from .protocol.spec import HerdPorts, HerdSpec, PhoneSpec, bracketed, split_adve
 from .ways import Remote, remote_from
 
 __all__ = ["Herd", "Phone"]
+
+_NONE: Mapping[str, Behaviour] = {}
 
 PhoneLike = PhoneSpec | str | Mapping[str, Any]
 
@@ -140,7 +144,7 @@ class Herd:
         """
         remote = remote_from(endpoint, key, os.environ, herd=name)
         herd = cls.__new__(cls)
-        herd._join(name or "default", remote or _directory(runtime_dir), None)
+        herd._join(name or "default", remote or _directory(runtime_dir))
         return herd
 
     @classmethod
@@ -155,9 +159,13 @@ class Herd:
         return cls(phones, runtime_dir=runtime_dir)
 
     def _join(
-        self, name: str, where: Path | Remote, supervisor: subprocess.Popen[bytes] | None
+        self,
+        name: str,
+        where: Path | Remote,
+        supervisor: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self._supervisor = supervisor
+        self._where = where
         self._watch = Watch()
         self._handed_over: deque[IncomingCall] = deque()
         self._closing = threading.Lock()
@@ -210,17 +218,40 @@ class Herd:
         """
         return self[name_or_number]
 
-    def add(self, name: str, **spec: Any) -> Phone:
+    def add(
+        self, name: str, *, behaviour: Callable[[Phone], object] | None = None, **spec: Any
+    ) -> Phone:
         """Create and start a phone; `spec` has the keys of a herd file.  Returns once it serves.
+
+        Args:
+            name: unique in the herd.
+            behaviour: a function, closure or lambda that runs in the phone's process, in a thread
+                of its own, with the phone as its argument. Each process of the phone runs it from
+                the beginning. What it raises ends the process, and the restart policy decides what
+                follows; when it returns, the phone goes on without it. Calls that it placed or
+                took end with it, unless they are detached.
+            spec: the keys of a herd file.
 
         Raises:
             CommandRefused: it can't be; nothing was changed.
+            BehaviourError: `behaviour` can't be handed over; nothing was changed.
             ValueError: `spec` is wrong in itself.
         """
         given = {"name": name} | spec
         wanted = _as_spec(given) if self._supervisor is None else _free_port(given)
-        (info,) = self._create((wanted,))
+        behaviours = {}
+        if behaviour is not None:
+            behaviours[wanted.name] = self._packed(behaviour, wanted.name)
+        (info,) = self._create((wanted,), behaviours)
         return Phone(self, info)
+
+    def _packed(self, behaviour: Callable[[Phone], object], phone: str) -> Behaviour:
+        if isinstance(self._where, Remote):
+            refused = AddPhones(specs=(), behaviours={phone: Behaviour(name="", code=b"")})
+            raise CommandRefused("local_only", why_local_only(refused))
+        from .behaviours import pack  # dill takes a while, and few need it
+
+        return pack(behaviour, self, phone)
 
     def remove(self, phone: Phone | str) -> StopReport:
         """Stop a phone, forget it and free its port."""
@@ -313,8 +344,11 @@ class Herd:
     def _list(self, *which: str) -> tuple[PhoneInfo, ...]:
         return _phones(self._request(ListPhones(which=which)))
 
-    def _create(self, specs: tuple[PhoneSpec, ...]) -> tuple[PhoneInfo, ...]:
-        return _phones(self._request(AddPhones(specs=specs), start_timeout(len(specs))))
+    def _create(
+        self, specs: tuple[PhoneSpec, ...], behaviours: Mapping[str, Behaviour] = _NONE
+    ) -> tuple[PhoneInfo, ...]:
+        command = AddPhones(specs=specs, behaviours=dict(behaviours))
+        return _phones(self._request(command, start_timeout(len(specs))))
 
     def _place(self, command: PlaceCall) -> Call:
         if command.detached:

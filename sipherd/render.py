@@ -21,6 +21,9 @@ from .protocol.events import (
     Answered,
     AnyBody,
     AudioOneWay,
+    BehaviourEnded,
+    BehaviourFailed,
+    BehaviourStarted,
     BoxOverloaded,
     BoxRecovered,
     CallCleanedUp,
@@ -178,6 +181,7 @@ def severity(body: AnyBody) -> Severity:
             PhoneLate()
             | PhoneDied()
             | NurseryDied()
+            | BehaviourFailed()
             | CallEnded(cause="phone_crashed" | "protocol_error")
         ):
             return "bad"
@@ -242,6 +246,13 @@ def describe(event: Event) -> str:
         case Unregistered(registrar=registrar, confirmed=confirmed):
             unsure = "" if confirmed else ", which did not answer"
             return f"unregistered at {registrar}{unsure}"
+        case BehaviourStarted(name=name, pid=pid):
+            return f"behaviour {name} runs (pid {pid})"
+        case BehaviourEnded(name=name, why=why):
+            return f"behaviour {name} {'returned' if why == 'returned' else 'ended with the phone'}"
+        case BehaviourFailed(name=name, error=error, is_loaded=is_loaded):
+            how = "failed" if is_loaded else "can't be loaded"
+            return f"behaviour {name} {how}: {error}"
     return _describe_call(event.body)
 
 

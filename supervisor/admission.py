@@ -205,6 +205,7 @@ class Admissions:
     def take(self, phone: Phone, heir: Successor) -> None:
         """Be the heir; its number is reserved for it."""
         phone.spec, phone.asked, phone.policy = heir.spec, heir.asked, heir.policy
+        phone.behaviour = None  # no herd file has one
         phone.rtp_first, phone.rtp_pairs = heir.rtp_first, heir.rtp_pairs
         if heir.keeps_port:
             return

@@ -7,6 +7,7 @@ machine is known by its key, and is gone when its connection is (``remote.py``).
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -57,6 +58,14 @@ class Client:
     def key(self) -> str:
         """The name of its key; empty for one of this machine."""
         return self.peer.key if self.peer is not None else ""
+
+    def is_dead(self) -> bool:
+        """Its process is, though it may not have been dismissed yet."""
+        if self.peer is not None:
+            return False  # nobody knows
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def who(self) -> dict[str, str | int]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..protocol.behaviour import Behaviour
 from ..protocol.errors import CallNotFound, PhoneNotFound
 from ..protocol.events import (
+    BehaviourFailed,
     HerdReady,
     HerdStarted,
     HerdStopping,
@@ -67,6 +69,7 @@ from ..protocol.messages import (
 )
 from ..protocol.spec import HerdSpec, PhoneSpec
 from ..protocol.states import PhoneState
+from . import behaviours
 from .admission import AdmissionError, Admissions
 from .draining import Draining
 from .effects import (
@@ -241,6 +244,7 @@ class Core:
         self._has_begun = False
         """The phones of the herd file have all been started."""
         self._draining = Draining(table=self.table, life=self._life, board=self._board)
+        self._behaviours = behaviours.Behaviours(self._life, lambda: bool(self._draining))
         self._reloads = Reloads(
             life=self._life,
             admissions=self._admissions,
@@ -323,6 +327,7 @@ class Core:
 
     def _settled(self, phone: Phone) -> None:
         self._draining.settled(phone)
+        self._behaviours.settled(phone)
         self._hang_watch.settled(phone)
         self._operations.settled(phone)
         self._check_ready()
@@ -468,6 +473,8 @@ class Core:
             self._effects.append(Log("warning", "worker_gap", gap))
         phone.seq_in = message.seq
         match message.body:
+            case Happened(t=t, body=BehaviourFailed() as failed):
+                self._board.happened(phone, t, self._behaviours.judge(phone, failed))
             case Happened(t=t, body=body):
                 self._lags.heard(self._now - t)
                 self._board.happened(phone, t, body)
@@ -555,8 +562,8 @@ class Core:
 
     def _carry_out_on_phones(self, request: Request) -> None:
         match request.body:
-            case AddPhones(specs=specs):
-                self._add(request, specs)
+            case AddPhones(specs=specs, behaviours=given):
+                self._add(request, specs, given)
             case StartPhones(which=which):
                 self._start(request, self.table.select(which))
             case RestartPhones(which=which):
@@ -584,12 +591,20 @@ class Core:
             case _:
                 raise AssertionError(f"no handler for {type(request.body).__name__}")
 
-    def _add(self, request: Request, specs: tuple[PhoneSpec, ...]) -> None:
+    def _add(
+        self,
+        request: Request,
+        specs: tuple[PhoneSpec, ...],
+        given: Mapping[str, Behaviour],
+    ) -> None:
         try:
+            behaviours.check(given, specs)
             admission = self._admissions.admit(specs)
         except AdmissionError as error:
             self._requests.refuse(request, error.reason, str(error))
             return
+        for phone in admission.phones:
+            phone.behaviour = given.get(phone.name)
         phones = self._life.announce(admission)
 
         def over(creation: Creation) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ..protocol.events import PhoneDied
+from ..protocol.events import BehaviourFailed, PhoneDied
 from ..protocol.exits import DO_NOT_RETRY, WorkerExit
 from ..protocol.limits import Limits, megabytes
 from .effects import Log
@@ -24,8 +24,13 @@ def describe(
     number: int | None,
     sent: Mapping[int, str] = _NOTHING_SENT,
     limits: Limits = _NO_LIMITS,
+    failure: BehaviourFailed | None = None,
 ) -> str:
-    """The cause of a death in words; ``sent`` are the signals from here, and why."""
+    """The cause of a death in words.
+
+    ``sent`` are the signals from here, and why; ``failure`` is that of its behaviour, if it had
+    one.
+    """
     if number is not None and number in sent:
         return sent[number]
     if number is not None:
@@ -36,6 +41,9 @@ def describe(
         return f"{name} (perhaps out of memory)" if number == signal.SIGKILL else name
     if exit_code == WorkerExit.MEMORY:
         return f"memory ceiling {megabytes(limits.memory)}" if limits.memory else "out of memory"
+    if failure is not None and exit_code in (WorkerExit.BEHAVIOUR, WorkerExit.CONFIGURATION):
+        how = "failed" if failure.is_loaded else "can't be loaded"
+        return f"its behaviour {failure.name} {how}: {failure.error}"
     if exit_code is not None:
         meaning = DO_NOT_RETRY.get(exit_code)
         return f"exit code {exit_code}" + (f" ({meaning})" if meaning else "")

@@ -147,6 +147,7 @@ class Life:
         phone.dialogs = 0
         phone.registration = Registration()
         phone.refuses_calls = False
+        phone.behaviour_failure = None
         phone.progress = Progress()
         phone.forked_at = self.now
         self.effects.append(
@@ -206,6 +207,7 @@ class Life:
                 rtp_first=phone.rtp_first,
                 rtp_pairs=phone.rtp_pairs,
                 rtp_resting=self._resting(phone),
+                behaviour=None if phone.is_cleaning_up else phone.behaviour,
             ),
         )
 
@@ -287,7 +289,7 @@ class Life:
             phone.cause_timer.cancel()
             phone.cause_timer = None
         code, number = (cause.exit_code, cause.signal) if cause else (None, None)
-        words = describe(code, number, phone.signals, phone.spec.limits)
+        words = describe(code, number, phone.signals, phone.spec.limits, phone.behaviour_failure)
         if phone.state is not PhoneState.DRAINING:
             self._died(phone, words, ending(code))
             return

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from ..protocol.behaviour import Behaviour
 from ..protocol.errors import PhoneNotFound
+from ..protocol.events import BehaviourFailed
 from ..protocol.fork import SipSockets
 from ..protocol.messages import PhoneInfo, StopHow
 from ..protocol.spec import PhoneSpec, bracketed, is_wildcard, split_advertise
@@ -118,6 +120,10 @@ class Phone:
     """What a reload makes of it as soon as it has no process."""
     refuses_calls: bool = False
     """Its process lets no more calls begin."""
+    behaviour: Behaviour | None = None
+    """What each of its processes runs besides."""
+    behaviour_failure: BehaviourFailed | None = None
+    """Why the running process ends, or the last one did."""
 
     @property
     def name(self) -> str:
@@ -185,6 +191,7 @@ class Phone:
             rtp_pairs=self.rtp_pairs,
             dialogs=self.dialogs if self.pid else 0,
             counters=self.counters,
+            behaviour=self.behaviour.name if self.behaviour else "",
             spec=self.spec.without_secrets(),
         )
 

@@ -175,7 +175,11 @@ class Reception:
             )
 
     def send(self, route: bytes, body: Any, reply_to: int = 0) -> Delivery:
-        """A message to a client.  Never blocks."""
+        """A message to a client.  Never blocks.
+
+        That one who is dead does not get it is no news: a phone's behaviour dies with the phone,
+        and what it waited for is refused for that reason.
+        """
         client = self._clients.get(route)
         if client is None:
             return Delivery.GONE
@@ -187,7 +191,7 @@ class Reception:
         delivery = door.send(client.socket_route, data)
         if delivery is Delivery.SENT:
             client.seq += 1
-        elif reply_to:
+        elif reply_to and not client.is_dead():
             self._counts["undeliverable"] += 1
             name = type(body).__name__
             self._warn("undeliverable", message=name, why=delivery.value, **client.who)

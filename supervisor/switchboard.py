@@ -16,6 +16,7 @@ import msgspec
 from ..protocol.errors import PhoneNotFound
 from ..protocol.events import (
     Answered,
+    BehaviourEvent,
     CallCleanedUp,
     CallEnded,
     CallEvent,
@@ -243,6 +244,8 @@ class Switchboard:
         """Something at a phone: note it, number it, and tell whom it concerns."""
         match body:
             case TurnedAway() | RtpPairSkipped() | LimitReached() | SipTrace():
+                self._emit(phone, t, body, None)
+            case _ if isinstance(body, BehaviourEvent):
                 self._emit(phone, t, body, None)
             case CallCleanedUp(how=how, rtp_port=port):
                 if how != "bye_unanswered":  # its far end sends no audio any more

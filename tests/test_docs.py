@@ -25,6 +25,7 @@ from sipherd.supervisor.reload import ON_THE_FLY
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 HERD_FILE = ROOT / "docs" / "herd-file.md"
+BEHAVIOURS = ROOT / "docs" / "behaviours.md"
 REMOTE = ROOT / "docs" / "remote.md"
 SERVICE = ROOT / "docs" / "service.md"
 LOAD = ROOT / "docs" / "load.md"
@@ -101,7 +102,11 @@ def test_commands_exist() -> None:
     assert {*named, *others.split()} == set(group.commands)
 
 
-@pytest.mark.parametrize("example", blocks(README, "python"), ids=["call", "desk phone"])
+@pytest.mark.parametrize(
+    "example",
+    [*blocks(README, "python"), blocks(BEHAVIOURS, "python")[0]],
+    ids=["call", "desk phone", "behaviour"],
+)
 def test_the_examples_run(runtime_dir: Path, example: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", example],
@@ -115,6 +120,6 @@ def test_the_examples_run(runtime_dir: Path, example: str) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for document in (README, HERD_FILE, REMOTE, SERVICE, LOAD):
+    for document in (README, HERD_FILE, BEHAVIOURS, REMOTE, SERVICE, LOAD):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -20,10 +20,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
+from ..protocol import behaviour
+from ..protocol.events import BehaviourEvent, BehaviourFailed, BehaviourStarted
+from ..protocol.exits import WorkerExit
 from ..protocol.fork import SipSockets
-from ..protocol.messages import Exit, Hello, InjectFault, Welcome
+from ..protocol.messages import Exit, Happened, Hello, InjectFault, StartBehaviour, Welcome
 from ..protocol.pulse import Pulse
 from . import faults
+from .behaviour import Behaviour, failure
 from .config import stack_config
 from .delivery import Delivery
 from .journal import Journal
@@ -79,7 +83,10 @@ class Worker:
         """The socket was not empty yet: what is in it came before us."""
         self._tcp: Tcp | None = None
         self._delivery: Delivery | None = None
+        self._behaviour: Behaviour | None = None
         self._exit_code: int | None = None
+        self._exit_as: int = WorkerExit.CLEAN
+        """What Exit means: the behaviour has failed, or nothing has."""
         self._rest = _UNWATCHED
         """Seconds without a sign of life while nothing happens."""
         self._wakeup_fd = _catch_sigterm()
@@ -126,6 +133,8 @@ class Worker:
                 self._guard(self._on_rtp, fd)
             elif fd == self._loader.fd:
                 self._guard(self._on_collected, self._loader.collect)
+            elif self._behaviour is not None and fd == self._behaviour.fd:
+                self._guard(self._on_behaviour_over, self._behaviour)
         # Asked in every turn, whatever woke us: its descriptor is edge-triggered, and sending
         # uses the edge up.
         if self._exit_code is None and self._link.wants_turn():
@@ -179,7 +188,12 @@ class Worker:
         for message in self._link.receive():
             if isinstance(message.body, InjectFault) and self._suffer(message.body):
                 return
-            if self._phone is not None:
+            if isinstance(message.body, Exit) and self._exit_as and not self._is_leaving():
+                self._exit_code = self._exit_as  # a crash: the journal is for the next process
+                return
+            if isinstance(message.body, StartBehaviour) and self._behaviour is not None:
+                self._guard(self._start_behaviour, self._behaviour)
+            elif self._phone is not None:
                 self._guard(self._phone.command, message, time.monotonic())
             elif isinstance(message.body, Welcome):
                 self._adopt(message.body)
@@ -205,6 +219,9 @@ class Worker:
 
     def _adopt(self, welcome: Welcome) -> None:
         """We are the phone's one process: the sockets are ours."""
+        # First of all: a phone whose behaviour can't be loaded never comes up.
+        if welcome.behaviour is not None and not self._load(welcome.behaviour):
+            return
         self._rest = welcome.spec.hang.late
         udp = Udp(self._sockets.udp, self._counts)
         tcp = Tcp(
@@ -258,6 +275,41 @@ class Worker:
         # The phone has said that it is ready: reading 256 messages takes longer than to get here,
         # and nothing is done before they are read, whatever the supervisor sends meanwhile.
         self._guard(self._catch_up, journal.records())
+
+    def _load(self, given: behaviour.Behaviour) -> bool:
+        try:
+            self._behaviour = Behaviour(given)
+        except MemoryError:
+            raise
+        except BaseException as error:  # its imports may do anything
+            self._exit_as = WorkerExit.CONFIGURATION
+            self._tell(failure(given.name, error, is_loaded=False))
+            return False
+        return True
+
+    def _start_behaviour(self, started: Behaviour) -> None:
+        self._epoll.register(started.fd, select.EPOLLIN)
+        self._tell(BehaviourStarted(name=started.name, pid=os.getpid()))
+        started.start()
+
+    def _on_behaviour_over(self, over: Behaviour) -> None:
+        """Whether a failure ends the process is the supervisor's to say: it answers with Exit."""
+        end = over.collect()
+        if end is None:
+            return
+        self._epoll.unregister(over.fd)
+        over.close()
+        self._behaviour = None
+        if isinstance(end, BehaviourFailed):
+            out_of_memory = over.is_out_of_memory
+            self._exit_as = WorkerExit.MEMORY if out_of_memory else WorkerExit.BEHAVIOUR
+        self._tell(end)
+
+    def _is_leaving(self) -> bool:
+        return self._phone is not None and self._phone.exit_at is not None
+
+    def _tell(self, body: BehaviourEvent) -> None:
+        self._link.send(Happened(t=time.monotonic(), body=body))
 
     def _catch_up(self, left: Mapping[str, bytes] = MappingProxyType({})) -> None:
         """Serve what came while there was no process; the rest of a long backlog in later turns."""

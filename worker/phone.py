@@ -52,6 +52,7 @@ from ..protocol.messages import (
     RejectCall,
     RetrieveCall,
     SendDtmf,
+    StartBehaviour,
     StopAudio,
     StopRecording,
     SupervisorToWorker,
@@ -315,7 +316,7 @@ class Phone:
             self._drain()
         elif isinstance(body, RegisterNow):
             self._take(self._stack.take_slot(now))
-        elif isinstance(body, Welcome):
+        elif isinstance(body, Welcome | StartBehaviour):
             self._counts["link_unexpected"] += 1
         elif isinstance(body, InjectFault):
             self._take(self._stack.drop_registration(now))  # the others are the loop's

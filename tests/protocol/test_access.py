@@ -7,7 +7,9 @@ import typing
 import pytest
 
 from sipherd.protocol.access import FROM_ANYWHERE, LOCAL_ONLY, why_local_only
+from sipherd.protocol.behaviour import Behaviour
 from sipherd.protocol.messages import (
+    AddPhones,
     ClientMessage,
     ClientRequest,
     ListPhones,
@@ -29,9 +31,10 @@ def test_every_message_of_clients_was_decided_upon() -> None:
     [
         RecordAudio(call="c1", file="/tmp/x.wav"),
         PlayAudio(call="c1", source="/etc/hostname"),
+        AddPhones(specs=(), behaviours={"alice": Behaviour(name="f", code=b"")}),
     ],
 )
-def test_what_names_files_is_for_local_clients(body: ClientMessage) -> None:
+def test_what_names_files_or_runs_code_is_for_local_clients(body: ClientMessage) -> None:
     assert "on the herd's own machine" in why_local_only(body)
 
 
@@ -39,6 +42,7 @@ def test_what_names_files_is_for_local_clients(body: ClientMessage) -> None:
     "body",
     [
         ListPhones(),
+        AddPhones(specs=()),
         StopHerd(),
         PlayAudio(call="c1", source="echo"),
         PlayAudio(call="c1", source="tone:440"),

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from commandline import HerdIsUp, Run, process
-from sipherd import ConnectionLost, Herd, HerdNotRunning, KeyRefused, KeysError
+from sipherd import CommandRefused, ConnectionLost, Herd, HerdNotRunning, KeyRefused, KeysError
+from sipherd.protocol.behaviour import Behaviour
 from sipherd.protocol.keys import KeyStore
 from sipherd.protocol.spec import HerdSpec, PhoneSpec
 from supervisor_process import Supervisor, wait_for
@@ -249,6 +250,22 @@ def test_something_else_that_listens(run: Run, keys: KeyStore) -> None:
         with no_herd(greeting) as endpoint:
             line = one_line(run, "ps", "--connect", endpoint, "--key", "laptop.key")
         assert "or is no herd" in line
+
+
+def test_code_is_not_run_there(remote: Supervisor) -> None:
+    """Refused on this side, and by the herd if this side asks all the same."""
+    behaviour = Behaviour(name="f", code=b"")
+    _, endpoint, _, key = where(remote)
+    with Herd.connect(endpoint=endpoint, key=key) as herd:
+        for add in (
+            lambda: herd.add("carol", number="3", behaviour=lambda phone: None),
+            lambda: herd._create((PhoneSpec(name="carol", number="3"),), {"carol": behaviour}),
+        ):
+            with pytest.raises(CommandRefused) as caught:
+                add()
+            assert caught.value.reason == "local_only"
+            assert "only a client on the herd's own machine may ask for" in str(caught.value)
+        assert "carol" not in {info.name for info in herd.phones()}
 
 
 def test_a_herd_that_is_stopped(remote: Supervisor) -> None:

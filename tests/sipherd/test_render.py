@@ -12,6 +12,9 @@ from sipherd.protocol.events import (
     Answered,
     AnyBody,
     AudioOneWay,
+    BehaviourEnded,
+    BehaviourFailed,
+    BehaviourStarted,
     CallCleanedUp,
     CallEnded,
     CallPlaced,
@@ -96,6 +99,17 @@ def placed(uri: str, hop: tuple[str, int] = ("127.0.0.1", 5062), target: str = "
     [
         (HerdStarted(herd="lab", pid=9), "lab started, supervisor pid 9"),
         (HerdReady(phones=1, seconds=0.0354), "1 phone ready in 35 ms"),
+        (BehaviourStarted(name="watch", pid=9), "behaviour watch runs (pid 9)"),
+        (BehaviourEnded(name="watch", why="returned"), "behaviour watch returned"),
+        (BehaviourEnded(name="watch", why="stopped"), "behaviour watch ended with the phone"),
+        (
+            BehaviourFailed(name="watch", error="ValueError: boom", traceback="…"),
+            "behaviour watch failed: ValueError: boom",
+        ),
+        (
+            BehaviourFailed(name="watch", error="ValueError: x", traceback="…", is_loaded=False),
+            "behaviour watch can't be loaded: ValueError: x",
+        ),
         (HerdReady(phones=50, seconds=1.25), "50 phones ready in 1.2 s"),
         (
             HerdReady(phones=5, seconds=1.25, registered=3, not_registered=1),

@@ -118,3 +118,16 @@ def test_a_process_that_is_dead_already(router: Router, runtime_dir: Path) -> No
         peer.kill()
     with pytest.raises(NotAdmitted, match=f"no process {peer.pid}"):
         Clients().admit(b"r", frame)
+
+
+def test_whether_it_is_dead(router: Router, runtime_dir: Path) -> None:
+    """Before anybody has looked at its pidfd."""
+    clients = Clients()
+    program = [sys.executable, "-c", SEND, str(runtime_dir / "c.sock")]
+    with subprocess.Popen(program, stdin=subprocess.PIPE) as process:
+        client = clients.admit(b"r", receive(router))
+        assert not client.is_dead()
+        process.kill()
+        process.wait()
+    assert client.is_dead()
+    clients.remove(client)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from sipherd import (
+    BehaviourError,
     Call,
     CallFailed,
     CallInfo,
@@ -52,6 +53,18 @@ def errors(error: PhoneNotFound) -> tuple[str, ...]:
     base: SipherdError = error
     print(base)
     return error.near
+
+
+def behaviours(herd: Herd) -> None:
+    def answer(phone: Phone) -> None:
+        phone.incoming().answer()
+
+    added: Phone = herd.add("carol", behaviour=answer, number="1003")
+    try:
+        herd.add("dave", behaviour=lambda phone: phone.call(added))
+    except BehaviourError as error:
+        base: SipherdError = error
+        print(base)
 
 
 def readme() -> None:
