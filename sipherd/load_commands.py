@@ -122,12 +122,12 @@ def load(file: Path | None, **given: Any) -> int:
     of what FILE says, and without FILE they are all there is.
 
     Ctrl-C, SIGUSR1 and `sipherd load stop` end it gently: no new calls, the others end by
-    themselves. A second Ctrl-C, and SIGTERM, end it now. All that is known is kept in the run's
-    directory from the first call on; see `sipherd report`.
+    themselves. Ctrl-C while it drains, and SIGTERM, end it now. All that is known is kept in the
+    run's directory from the first call on; see `sipherd report`.
 
     Exit codes: 0 PASS, 1 FAIL (a gate was not reached), 2 usage or configuration, 3 INVALID (this
     box was the limit, or the run was cut short) or refused because this box can't do it, 4 the herd
-    failed, 130 two Ctrl-C.
+    failed, 130 ended by Ctrl-C.
 
     \b
     Examples:

@@ -91,9 +91,9 @@ def conduct(plan: Plan) -> Ended:
         assert reading.verdict is not None
         facts = msgspec.structs.replace(facts, verdict=msgspec.to_builtins(reading.verdict))
         writer.write_facts(facts)
-    if signals.interrupts > 1:
+    if signals.ended_by == "Ctrl-C":
         return Ended(reading, Exit.INTERRUPTED)
-    if result.state == "interrupted" and not signals.now:
+    if result.state == "interrupted" and not signals.ended_by:
         return Ended(reading, Exit.BROKEN)
     return Ended(reading, reading.verdict.exit)
 
@@ -152,7 +152,7 @@ def _run(
     )
     stack.callback(plan.watch.close)
     try:
-        with signals.steer(runner, plan.watch):
+        with signals.steer(runner):
             result = runner.run()
     finally:
         stop_sampling()
@@ -165,26 +165,27 @@ class _Signals:
     """What signals tell a run, as long as it goes on."""
 
     def __init__(self) -> None:
-        self.interrupts = 0
-        self.drained = False
-        self.now = False
-        """Somebody ended the run at once."""
+        self.ended_by = ""
+        """Who ended the run at once: a signal's name, or Ctrl-C."""
 
     @contextmanager
-    def steer(self, runner: Runner, watch: Watch) -> Iterator[None]:
-        """SIGUSR1 and a first Ctrl-C drain, a second one and SIGTERM end it now."""
+    def steer(self, runner: Runner) -> Iterator[None]:
+        """SIGUSR1 and Ctrl-C drain; Ctrl-C while it drains, and SIGTERM, end it now."""
+
+        interrupted = False
 
         def drain(number: int, frame: FrameType | None) -> None:
-            self.drained = True
             runner.drain()
 
         def now(number: int, frame: FrameType | None) -> None:
-            self.now = True
+            self.ended_by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
             runner.stop_now()
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            self.interrupts += 1
-            (drain if self.interrupts == 1 else now)(number, frame)
+            nonlocal interrupted
+            # While it drains by itself, there is nothing else that could be meant.
+            (now if interrupted or runner.phase == "draining" else drain)(number, frame)
+            interrupted = True
 
         handlers = {signal.SIGUSR1: drain, signal.SIGTERM: now, signal.SIGINT: interrupt}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -200,9 +201,8 @@ def _interrupted(result: RunResult, signals: _Signals, profile: LoadProfile) -> 
     if result.state != "interrupted":
         return ""
     of = "" if profile.seconds is None else f" of {profile.seconds:g} s"
-    if signals.now:
-        who = "Ctrl-C" if signals.interrupts > 1 else "SIGTERM"
-        return f"the run was ended by {who} after {result.ended:.1f} s{of}"
+    if signals.ended_by:
+        return f"the run was ended by {signals.ended_by} after {result.ended:.1f} s{of}"
     return f"{result.why or 'the herd was gone'}, after {result.ended:.1f} s{of}"
 
 

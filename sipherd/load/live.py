@@ -148,6 +148,7 @@ def _head(snapshot: Snapshot) -> Text:
         (snapshot.phase, phase),
         f"  {clock(snapshot.elapsed)}",
         (f"  {_left(snapshot)}", "dim"),
+        ("; Ctrl-C ends them now" if snapshot.phase == "draining" else "", "dim"),
     )
 
 
@@ -158,6 +159,8 @@ def _numbers(snapshot: Snapshot, ascii_only: bool) -> Table:
     found.add_column()
     rates = "" if ascii_only else _spark(snapshot.recent_rates)
     wanted = f"of {number(snapshot.intended_rate)} calls/s intended  {rates}".rstrip()
+    if snapshot.phase in ("draining", "finished"):
+        wanted = f"calls/s; no new calls  {rates}".rstrip()
     found.add_row("call rate", number(snapshot.started_rate), wanted)
     limit = "" if snapshot.limit is None else f", at most {snapshot.limit:,}"
     found.add_row(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from .arrivals import RateCurve
+from .axes import clock
 from .live import Phase
 from .meter import Meter
 from .profile import LoadProfile
@@ -137,6 +138,9 @@ class Recorder:
         if phase == "draining" and self.facts.state == "running":
             self.facts = msgspec.structs.replace(self.facts, state="draining")
             self._writer.write_facts(self.facts)
+            if self._end is not None and t < self._end:
+                planned = clock(self._end)
+                self._watch.say(f"no new calls: the run ends after {clock(t)} of {planned}")
         if t >= self._next_row:
             self._write_row(t)
         if t >= self._next_view:

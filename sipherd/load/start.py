@@ -17,6 +17,7 @@ from .infile import load_infile
 from .machine import this_machine
 from .order import Order
 from .pairing import Pairs, pairs_of
+from .profile import LoadProfile
 from .prometheus import RunMetrics
 from .rundir import RunLock
 from .store import FACTS, StoreError
@@ -49,16 +50,8 @@ class Start:
         """
         profile = self._order.profile
         self._pairs = pairs = pairs_of(profile, herd.phones, self._table)
-        if profile.media != "none":
-            taking_part = {*pairs.callers, *(callee.phone for callee in pairs.callees)}
-            # Of several that take part some may be without: they have calls of signalling alone.
-            if all(p.media == "none" for p in herd.phones if p.name in taking_part):
-                raise HerdFileError(
-                    [
-                        f"$.load.media: {profile.media}: all phones that take part have "
-                        "`media: none`, expected some that have audio, or none here"
-                    ]
-                )
+        if problems := _without_audio(profile, herd, pairs):
+            raise HerdFileError(problems)
         return shortages(profile, anywhere(herd), pairs, this_machine(), running=running)
 
     def herd(self, name: str, directory: Path) -> RunHerd:
@@ -81,6 +74,27 @@ class Start:
         phones = herd.phones()
         profile = self._order.profile
         return Plan(profile, self._pairs, herd, phones, directory, watch, metrics, forced)
+
+
+def _without_audio(profile: LoadProfile, herd: HerdSpec, pairs: Pairs) -> list[str]:
+    """What phones are to do that have no media."""
+    mute = {phone.name: phone for phone in herd.phones if phone.media == "none"}
+    taking_part = {*pairs.callers, *(callee.phone for callee in pairs.callees)} - {""}
+    found = []
+    # Of several that take part some may be without: they have calls of signalling alone.
+    if profile.media != "none" and taking_part <= mute.keys():
+        found.append(
+            f"$.load.media: {profile.media}: all phones that take part have `media: none`, "
+            "expected some that have audio, or none here"
+        )
+    if any(entry.kind == "dtmf" for entry in profile.mix):
+        names = [name for name in pairs.callers if name in mute and mute[name].dtmf == "rfc4733"]
+        if names:
+            found.append(
+                f"$.load.mix: dtmf: {names[0]} has `media: none` and sends keys in it, expected "
+                "phones that have audio, or `dtmf: info`"
+            )
+    return found
 
 
 class RunDirectory:

@@ -329,6 +329,13 @@ def test_what_a_person_gets_wrong(
     assert not Path("runs").exists()
 
 
+def test_keys_of_phones_without_media(run: Run, written: Path) -> None:
+    written.write_text(written.read_text() + "  mix: [{kind: dtmf, digits: 12}]\n")
+    ran = run("load", str(written))
+    assert ran.code == 2
+    assert "$.load.mix: dtmf: phone-1 has `media: none`" in ran.err
+
+
 def test_a_directory_that_holds_a_run(run: Run, written: Path) -> None:
     Path("mine").mkdir()
     Path("mine/run.json").write_text("{}")
