@@ -18,6 +18,7 @@ from sipherd.load.metrics import DISTRIBUTIONS, METRICS
 from sipherd.load.profile import Arrival, Entry, Kind, LoadLimits, LoadProfile
 from sipherd.load.profilefile import parse_profile
 from sipherd.load.sippflags import SIPP_FLAGS
+from sipherd.load.verdict import Limits
 from sipherd.protocol.herdfile import load_herd_file, parse_herd
 from sipherd.protocol.spec import HerdPorts, HerdSpec, OnIncoming, PhoneSpec
 from sipherd.supervisor.reload import ON_THE_FLY
@@ -95,7 +96,26 @@ def test_the_document_has_every_metric() -> None:
         parse(gate)
 
 
+def test_the_document_has_the_limits_of_a_verdict() -> None:
+    text = LOAD.read_text()
+    limits = Limits()
+    habit = f"% of the samples and at least {limits.habit} of them"
+    for told in (
+        f"more than {1000 * limits.late:g} ms after their intended time",
+        f"more than {1000 * limits.loop_lag:g} ms late to a timer",
+        f"in more than {limits.loop_lag_share:g} {habit}",
+        f"more than {100 * limits.cpu:g} % of them was busy",
+        f"a loop more than {1000 * limits.cpu_lag:g} ms late",
+        f"in more than {limits.cpu_share:g} {habit}",
+        f"seen for {limits.growth.seconds / 60:g} minutes",
+    ):
+        assert told in text
+    assert limits.socket_drops == limits.rtp_exhausted == 0
+
+
 def test_commands_exist() -> None:
+    shown = re.findall(r"^sipherd (\w+)", "\n".join(blocks(LOAD, "sh")), re.M)
+    assert {*shown} == {"load", "report", "ladder", "compare"}
     text = "\n".join([*blocks(README, "sh"), *blocks(README, "console")])
     named = re.findall(r"^(?:\$ )?sipherd (\w+)", text, re.M)
     (others,) = re.findall(r"The other commands are `([^`]*)`", README.read_text())

@@ -168,7 +168,8 @@ class Tally:
             self.counts["as_intended"] += 1
             self.drawn_as_intended[attempt.drawn] += 1
         else:
-            self.causes[attempt.cause or attempt.outcome] += 1
+            crashed = attempt.outcome == "crashed"
+            self.causes["phone_crashed" if crashed else attempt.cause or attempt.outcome] += 1
             for phone in {attempt.caller, attempt.callee} - {""}:
                 self.phones_not_intended[phone] += 1
         if attempt.started is None:

@@ -49,11 +49,13 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
 
 def cause_of(attempt: CallAttempt) -> str:
     """Why the attempt did not end as intended, in words that group with others of the kind."""
+    if attempt.outcome == "crashed":  # the other side's leg may have been hung up after it
+        return "phone crashed"
     cause = attempt.cause.replace("_", " ") or attempt.outcome.replace("_", " ")
     code = attempt.final_code
     if code is not None and code >= 300 and not (code == 487 and attempt.cause == "cancelled"):
         cause += f" ({code})"
-    if attempt.outcome in ("crashed", "refused", "unfinished", "no_response"):
+    if attempt.outcome in ("refused", "unfinished", "no_response"):
         return cause
     return f"{cause}, {attempt.expected.replace('_', ' ')} intended"
 

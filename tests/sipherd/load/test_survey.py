@@ -6,6 +6,7 @@ import pytest
 
 from loadrun import attempt, attempts, events, facts, run
 from sipherd.load.findings import Judgement, Report
+from sipherd.load.metrics import tally
 from sipherd.load.records import BoxSample, CallAttempt, PhoneSample, RunEvent
 from sipherd.load.survey import cause_of, percentile, report, window_for
 
@@ -97,6 +98,13 @@ def test_causes_codes_and_mix() -> None:
 
 def test_an_answer_that_was_not_wanted_says_so() -> None:
     assert cause_of(attempt(expected="busy")) == "hung up, busy intended"
+
+
+def test_a_call_whose_other_side_crashed_was_not_just_hung_up() -> None:
+    """The process that comes after it ends its calls with BYE."""
+    lost = attempt(outcome="crashed", cause="hung_up")
+    assert cause_of(lost) == "phone crashed"
+    assert tally([lost]).causes == {"phone_crashed": 1}
 
 
 def test_phones_the_worst_first_and_those_without_a_call_too() -> None:
