@@ -61,9 +61,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """… in at most this percentage of the samples.  One hiccup is nothing, a habit is."""
     cpu: float = 0.95
     """Share of all cores that may be busy …"""
-    cpu_lag: float = 0.05
-    """… while a loop is late by so many seconds …"""
-    cpu_share: float = 10.0
+    cpu_lag: float = 0.1
+    """… while any loop is late by so many seconds …"""
+    cpu_share: float = 5.0
     """… in at most this percentage of the samples.
 
     Processors that are busy with something else and yet leave every loop its turn are no limit: at
