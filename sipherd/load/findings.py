@@ -194,9 +194,15 @@ _KINDS: dict[str, HappeningKind] = {
     "box_recovered": "note",
     "herd_draining": "note",
     "herd_stopping": "note",
+    "herd_reloaded": "note",
+    "phone_added": "note",
+    "phone_removed": "note",
+    "registered": "note",
 }
 #: What a phone's life goes through on its way; only that it is back is worth a mark.
 _PASSING = frozenset({"new", "starting", "draining", "backoff", "stopped"})
+#: Ways in which a call that a crash left behind was not seen to end at its far end.
+_UNSURE = frozenset({"bye_unanswered", "cancel_unanswered", "no_response"})
 
 
 def happenings(events: Iterable[RunEvent]) -> list[Happening]:
@@ -206,6 +212,8 @@ def happenings(events: Iterable[RunEvent]) -> list[Happening]:
         if event.kind == "phone_state" and event.facts.get("state") in _PASSING:
             continue
         kind = _KINDS.get(event.kind, "trouble")
+        if event.kind == "cleaned_up" and event.facts.get("how") not in _UNSURE:
+            kind = "note"  # what a death leads to, and as it should
         if event.kind == "phone_state" and event.facts.get("state") == "ready":
             kind = "restart" if event.incarnation > 1 else "note"
         text, how = _told(event)

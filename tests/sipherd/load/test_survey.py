@@ -9,6 +9,7 @@ from sipherd.load.findings import Judgement, Report
 from sipherd.load.metrics import tally
 from sipherd.load.records import BoxSample, CallAttempt, PhoneSample, RunEvent
 from sipherd.load.survey import cause_of, percentile, report, window_for
+from sipherd.protocol.events import CallCleanedUp, CleanUp
 
 
 def counted(*made: CallAttempt, seconds: float = 10.0) -> Report:
@@ -157,6 +158,13 @@ def test_an_event_of_another_version_is_named() -> None:
     strange = RunEvent(t=1.0, kind="phone_sang", facts={"song": 1})
     found = report(facts(), [], [strange], [], Judgement()).happenings
     assert (found[0].kind, found[0].text) == ("trouble", "phone sang")
+
+
+@pytest.mark.parametrize(("how", "kind"), [("bye", "note"), ("bye_unanswered", "trouble")])
+def test_what_a_death_leads_to_is_no_trouble_unless_nobody_answers(how: CleanUp, kind: str) -> None:
+    cleaned = RunEvent.of(1.0, CallCleanedUp(sip_call_id="x", how=how), "alice", 2)
+    (found,) = report(facts(), [], [cleaned], [], Judgement()).happenings
+    assert found.kind == kind
 
 
 def test_what_a_phone_passes_through_is_no_happening() -> None:
