@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from .records import Leftovers, RunFacts
 from .run_report import Reading, read
 from .runner import Runner, RunResult
 from .sampling import Sampler, Sampling
-from .store import RunReader, RunWriter
+from .store import RunReader, RunWriter, StoreError
 from .verdict import Exit
 from .watch import Watch
 
@@ -73,10 +73,11 @@ def conduct(plan: Plan) -> Ended:
         gates=profile.gates,
         phones=tuple(phone.name for phone in plan.phones),
     )
-    with ExitStack() as stack:
-        writer = stack.enter_context(RunWriter(plan.directory, facts))
-        signals = _Signals()
-        result, recorder = _run(plan, facts, writer, signals, stack)
+    signals = _Signals()
+    writer = RunWriter(plan.directory, facts)
+    try:
+        with ExitStack() as stack:
+            result, recorder = _run(plan, facts, writer, signals, stack)
         facts = msgspec.structs.replace(
             recorder.facts,
             state=result.state,
@@ -91,6 +92,16 @@ def conduct(plan: Plan) -> Ended:
         assert reading.verdict is not None
         facts = msgspec.structs.replace(facts, verdict=msgspec.to_builtins(reading.verdict))
         writer.write_facts(facts)
+    except BaseException as error:
+        with suppress(StoreError):
+            writer.close()
+        if not isinstance(error, OSError | StoreError):
+            raise
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise StoreError(
+            f"{plan.directory}: the run was ended, for it can't be kept any more: {why}; "
+            "`sipherd report` shows what was written before"
+        ) from error
     if signals.ended_by == "Ctrl-C":
         return Ended(reading, Exit.INTERRUPTED)
     if result.state == "interrupted" and not signals.ended_by:

@@ -72,6 +72,7 @@ class Recorder:
         self._trouble = Trouble(profile.warm_up)
         self._stats = SippStats(facts.started_at)
         self._samples: queue.SimpleQueue[BoxSample | list[PhoneSample]] = queue.SimpleQueue()
+        self._planned, self._seen = planned_calls, 0
         self._next_row = STATS_EVERY
         self._next_view = 0.0
 
@@ -101,6 +102,7 @@ class Recorder:
         """An INVITE was sent."""
         self._writer.add(attempt, time.monotonic())
         self._meter.start(t)
+        self._seen = max(self._seen, attempt.number)
         self._stats.started()
         if self._metrics:
             self._metrics.started()
@@ -138,9 +140,9 @@ class Recorder:
         if phase == "draining" and self.facts.state == "running":
             self.facts = msgspec.structs.replace(self.facts, state="draining")
             self._writer.write_facts(self.facts)
-            if self._end is not None and t < self._end:
-                planned = clock(self._end)
-                self._watch.say(f"no new calls: the run ends after {clock(t)} of {planned}")
+            if self._planned is not None and self._seen < self._planned:
+                planned = f"{self._seen:,} of {self._planned:,} calls"
+                self._watch.say(f"no new calls after {planned} in {clock(t)}")
         if t >= self._next_row:
             self._write_row(t)
         if t >= self._next_view:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -268,6 +269,57 @@ def test_the_supervisor_is_killed(run: Run, long: Path) -> None:
     assert facts.verdict is not None
     assert facts.verdict["kind"] == "INVALID"
     assert attempts
+    ran = run("report")
+    assert ran.code == 0
+    assert "INVALID" in ran.out
+
+
+@pytest.mark.slow
+def test_phones_and_the_nursery_are_killed(run: Run, tmp_path: Path) -> None:
+    """The run goes on, the report shows them, and gates judge."""
+    path = tmp_path / "long.yaml"
+    path.write_text(
+        PHONES.replace("count: 4", "count: 8") + LOAD.replace("duration: 1s", "duration: 5s")
+    )
+    with process("load", str(path), "--gate", "deaths <= 5", "--gate", "crashed < 1") as running:
+        wait_for(begun)
+        with Herd.connect(stored()[0].herd) as herd:
+            pids = [phone.info().pid for phone in herd][:5]
+            nursery = herd.info().nursery_pid
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            os.kill(nursery, signal.SIGKILL)
+        out, err = running.communicate(timeout=60)
+    assert "Traceback" not in err
+    facts, attempts = stored()
+    assert facts.state == "finished", (out, err)
+    assert len(attempts) == 100
+    with RunReader(Path("runs", facts.name)) as reader:
+        deaths = [event.phone for event in reader.events() if event.kind == "phone_died"]
+        nurseries = [event for event in reader.events() if event.kind == "nursery_died"]
+    assert len(set(deaths)) == 5
+    assert len(nurseries) == 1
+    assert facts.verdict is not None
+    passed = {gate["gate"]["text"]: gate["passed"] for gate in facts.verdict["gates"]}
+    assert passed["deaths <= 5"]
+    crashed = [attempt for attempt in attempts if attempt.outcome == "crashed"]
+    assert passed["crashed < 1"] is (not crashed)
+    assert running.returncode in ((1, 3) if crashed else (0, 3))
+    assert "SIGKILL" in run("report").out
+
+
+# --- a disk that is full -------------------------------------------------------------------------
+
+
+def test_the_directory_can_not_be_written_any_more(run: Run, long: Path) -> None:
+    with process("load", str(long)) as running:
+        wait_for(begun)
+        pages = resource.getpagesize()
+        resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (pages, pages))
+        out, err = running.communicate(timeout=30)
+    assert running.returncode == 2, (out, err)
+    (line,) = err.splitlines()
+    assert "the run was ended, for it can't be kept any more" in line
     ran = run("report")
     assert ran.code == 0
     assert "INVALID" in ran.out
