@@ -24,6 +24,8 @@ __all__ = [
 
 _NO_RESPONSE = frozenset({"no_response", "unreachable", "unresolved"})
 """Causes with which a final code, if there is one, is of our own making (RFC 3261 8.1.3.1)."""
+_CHALLENGES = frozenset({401, 402, 407})
+"""No failures in the sense of section 4.3.2."""
 
 
 class Delay(NamedTuple):
@@ -42,11 +44,11 @@ def request(attempt: CallAttempt) -> Delay | None:
     """SRD, section 4.3: INVITE to the first response that tells the user something.
 
     That is the first provisional one other than 100, or else the final one.  Section 4.3.1 for a
-    2xx in the end, 4.3.2 for 4xx to 6xx; a redirection (3xx) and an INVITE that nobody answered
-    have none.
+    2xx in the end, 4.3.2 for 4xx to 6xx; a redirection (3xx), a challenge that was the last word
+    (401, 402, 407, which 4.3.2 leaves out) and an INVITE that nobody answered have none.
     """
     code = received_code(attempt)
-    if code is None or 300 <= code < 400:
+    if code is None or 300 <= code < 400 or code in _CHALLENGES:
         return None
     told = next((t for status, t in attempt.responses if 100 < status < 200), None)
     if told is None:

@@ -109,10 +109,11 @@ def test_every_response_code() -> None:
     # Each was drawn to be answered.
     assert got.value("as_intended") == pytest.approx(100 * 3 / 72)
     assert got.value("not_intended") == 69
-    # Section 4.3: told by 180 the ones, by the failure the others, and a redirection tells nothing.
+    # Section 4.3: told by 180 the ones, by the failure the others; a redirection tells nothing, and
+    # 401, 402 and 407 are no failures there.
     assert got.distributions["srd_ok"].count == 3
     assert got.value("srd_ok_mean") == pytest.approx(0.010)
-    assert got.distributions["srd_failed"].count == 69 - 3 - 5
+    assert got.distributions["srd_failed"].count == 69 - 3 - 5 - 3
     assert got.value("srd_failed_mean") == pytest.approx(0.020)
     assert got.value("pdd_p50") == pytest.approx(0.010, rel=0.001)
     assert got.distributions["pdd"].count == 3
@@ -175,7 +176,7 @@ def test_ratios_without_their_denominator() -> None:
         (failed(486), (0.020, False)),
         (failed(486, responses=[(180, 0.010), (486, 5.0)]), (0.010, False)),
         (failed(404, responses=[(407, 0.002), (404, 0.009)]), (0.009, False)),  # not the challenge
-        (failed(407, responses=[(407, 0.002), (407, 0.009)]), (0.009, False)),  # the last word
+        (failed(407, responses=[(407, 0.002), (407, 0.009)]), None),  # no failure (4.3.2)
         (failed(302), None),
         (made(outcome="no_response", cause="no_response"), None),
         (made(outcome="no_response", cause="unreachable", final_code=503), None),
