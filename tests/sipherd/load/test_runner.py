@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -242,6 +244,45 @@ def test_the_death_of_the_supervisor_leaves_what_was_known(runtime_dir: Path) ->
     # One may have been about to be placed.
     assert {a.number for a in heard.attempts if a.started is not None} == heard.numbers_started()
     assert set(heard.outcomes()) == {"unfinished"}
+
+
+def test_the_death_of_the_runners_process_ends_its_calls(runtime_dir: Path) -> None:
+    with Herd(phones()) as herd:
+        process = subprocess.Popen([sys.executable, "-c", RUN_FOR_EVER, herd.name, runtime_dir])
+        try:
+            eventually(lambda: len(herd.calls()) > 8)
+        finally:
+            process.kill()
+            process.wait()
+        killed = time.monotonic()
+        eventually(lambda: herd.calls() == [])
+        assert time.monotonic() - killed < 10  # 5 s where nobody else needs the box
+
+
+RUN_FOR_EVER = """
+import sys
+from pathlib import Path
+from sipherd import Herd
+from sipherd.load.pairing import pairs_of
+from sipherd.load.profile import Arrival, HoldTime, LoadProfile
+from sipherd.load.runner import Runner
+
+class Deaf:
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+name, directory = sys.argv[1], Path(sys.argv[2])
+with Herd.connect(name) as herd:
+    phones = herd.phones()
+profile = LoadProfile(
+    callers=("alice",),
+    callees=("bob", "carol"),
+    arrival=Arrival(rate=20.0),
+    duration=600.0,
+    hold=HoldTime(mean=600.0),
+)
+Runner(name, directory, profile, pairs_of(profile, phones), phones, Deaf()).run()
+"""
 
 
 def test_what_a_listener_raises_ends_the_run_and_its_calls(runtime_dir: Path) -> None:
