@@ -30,6 +30,9 @@ def record_of(attempt: Attempt, origin: float) -> CallAttempt:
             callee_crashed=attempt.callee_crashed,
             cut_short=attempt.cut_short,
         )
+    cause = attempt.trouble or (end.cause if end is not None else "")
+    if outcome == "crashed" and attempt.callee_crashed:
+        cause = "phone_crashed"  # what came of it at the caller is the BYE of the next process
     started = caller.began if facts.started is None else facts.started
     return CallAttempt(
         number=planned.number,
@@ -45,7 +48,7 @@ def record_of(attempt: Attempt, origin: float) -> CallAttempt:
         sip_call_id=caller.sip_call_id,
         hold=planned.hold,
         ended_by=ended_by(end),
-        cause=attempt.trouble or (end.cause if end is not None else ""),
+        cause=cause,
         caller_media=end.media if end is not None else None,
         callee_media=callee.end.media if callee is not None and callee.end else None,
         caller_incarnation=caller.incarnation,

@@ -384,7 +384,10 @@ def test_the_callees_process_dies_in_a_call() -> None:
     herd.until(0.9)
     herd.revive("bob")
     herd.until()
-    assert [r.outcome for r in in_order(herd.records)] == ["crashed", "answer"]
+    assert [(r.outcome, r.cause) for r in in_order(herd.records)] == [
+        ("crashed", "phone_crashed"),
+        ("answer", "hung_up"),
+    ]
     assert not herd.up()
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from loadlistener import Heard
 from sipherd import CommandRefused, Herd
 from sipherd.load.pairing import pairs_of
 from sipherd.load.profile import Arrival, Entry, HoldTime, LoadProfile
-from sipherd.load.records import CallAttempt, Leftovers, RegisterAttempt, RunEvent
+from sipherd.load.records import CallAttempt, Leftovers, RegisterAttempt
 from sipherd.load.runloop import Pace
 from sipherd.load.runner import Runner, RunResult
 
@@ -32,48 +33,6 @@ MIX = (
     Entry(kind="no_answer", after=0.3),
     Entry(kind="cancel", after=0.1),
 )
-
-
-class Heard:
-    """A listener that keeps all, and lets a test wait for a condition."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-        self.started: list[CallAttempt] = []
-        self.answered = 0
-        self.attempts: list[CallAttempt] = []
-        self.events: list[RunEvent] = []
-        self.ticks: list[float] = []
-        self.thread: threading.Thread | None = None
-
-    def on_begin(self, at: float) -> None:
-        self.at = at
-        self.thread = threading.current_thread()
-
-    def on_started(self, attempt: CallAttempt, t: float) -> None:
-        self.started.append(attempt)
-
-    def on_answered(self) -> None:
-        self.answered += 1
-
-    def on_attempt(self, attempt: CallAttempt, t: float) -> None:
-        assert threading.current_thread() is self.thread
-        self.attempts.append(attempt)
-
-    def on_event(self, event: RunEvent) -> None:
-        self.events.append(event)
-
-    def on_register(self, attempt: RegisterAttempt) -> None:
-        raise AssertionError("nobody registers here")
-
-    def on_tick(self, t: float) -> None:
-        self.ticks.append(t)
-
-    def numbers_started(self) -> set[int]:
-        return {attempt.number for attempt in self.started}
-
-    def outcomes(self) -> Counter[str]:
-        return Counter(attempt.outcome for attempt in self.attempts)
 
 
 def phones(*, media: str = "none") -> list[dict[str, object]]:
