@@ -121,7 +121,7 @@ def load(file: Path | None, **given: Any) -> int:
     or with --herd, a herd that runs is used, `default` unless --herd names it. Flags take the place
     of what FILE says, and without FILE they are all there is.
 
-    Ctrl-C, SIGUSR1 and `sipherd load stop` end it gently: no new calls, the others end by
+    Ctrl-C, SIGUSR1, SIGHUP and `sipherd load stop` end it gently: no new calls, the others end by
     themselves. Ctrl-C while it drains, and SIGTERM, end it now. All that is known is kept in the
     run's directory from the first call on; see `sipherd report`.
 
@@ -270,7 +270,8 @@ def _conclude(ended: Ended, directory: Path, given: dict[str, Any]) -> int:
     else:
         for line in lines(report):
             render.say(line)
-    render.say(f"\nrun: {printable(str(directory))}; sipherd report {printable(str(directory))}")
+    # Once more: the first line is out of sight by now.
+    render.say(f"\nrun {printable(str(directory))}: {report.judgement.word}")
     return code
 
 

@@ -161,15 +161,19 @@ def _run(
         media=_media(profile),
         count_leftovers=leftovers,
     )
-    stack.callback(plan.watch.close)
+    stack.callback(_close, plan.watch)
     try:
         with signals.steer(runner):
             result = runner.run()
     finally:
         stop_sampling()
     recorder.finish(result.ended)
-    plan.watch.close()
     return result, recorder
+
+
+def _close(watch: Watch) -> None:
+    with suppress(OSError):  # nobody may be there to see it
+        watch.close()
 
 
 class _Signals:
@@ -181,7 +185,7 @@ class _Signals:
 
     @contextmanager
     def steer(self, runner: Runner) -> Iterator[None]:
-        """SIGUSR1 and Ctrl-C drain; Ctrl-C while it drains, and SIGTERM, end it now."""
+        """SIGUSR1, SIGHUP and Ctrl-C drain; Ctrl-C while it drains, and SIGTERM, end it now."""
 
         interrupted = False
 
@@ -199,6 +203,8 @@ class _Signals:
             interrupted = True
 
         handlers = {signal.SIGUSR1: drain, signal.SIGTERM: now, signal.SIGINT: interrupt}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            handlers[signal.SIGHUP] = drain
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield

@@ -7,6 +7,7 @@ one, and wait for the next tick.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import msgspec
 
 from .arrivals import RateCurve
 from .axes import clock
-from .live import Phase
+from .live import Phase, Snapshot
 from .meter import Meter
 from .profile import LoadProfile
 from .prometheus import RunMetrics
@@ -142,13 +143,22 @@ class Recorder:
             self._writer.write_facts(self.facts)
             if self._planned is not None and self._seen < self._planned:
                 planned = f"{self._seen:,} of {self._planned:,} calls"
-                self._watch.say(f"no new calls after {planned} in {clock(t)}")
+                self._say(f"no new calls after {planned} in {clock(t)}")
         if t >= self._next_row:
             self._write_row(t)
         if t >= self._next_view:
             self._next_view = t + self._watch.every
             warnings = self._trouble.warnings(self._meter.tally)
-            self._watch.show(self._meter.snapshot(t, phase, self._rate(t), warnings))
+            self._show(self._meter.snapshot(t, phase, self._rate(t), warnings))
+
+    def _show(self, snapshot: Snapshot) -> None:
+        # Whom it is shown to may be gone, a closed terminal or the end of a pipe; the run is not.
+        with contextlib.suppress(OSError):
+            self._watch.show(snapshot)
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._watch.say(text)
 
     def finish(self, t: float) -> None:
         """Write what is left: the run is over after `t` seconds."""

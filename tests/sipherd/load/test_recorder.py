@@ -29,11 +29,13 @@ class Shown:
 
     def __init__(self) -> None:
         self.snapshots: list[Snapshot] = []
+        self.said: list[str] = []
 
     def show(self, snapshot: Snapshot) -> None:
         self.snapshots.append(snapshot)
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def close(self) -> None: ...
 
@@ -162,3 +164,29 @@ def test_it_is_shown_as_often_as_wanted(run: Run) -> None:
     assert [shown.elapsed for shown in run.watch.snapshots] == [0.0, 2.0, 4.0]
     assert run.watch.snapshots[0].planned_calls == 100
     assert run.watch.snapshots[0].intended_rate == 10
+
+
+def test_it_goes_on_when_nobody_looks_any_more(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(run.watch, "show", gone)
+    monkeypatch.setattr(run.watch, "say", gone)
+    run.recorder.on_begin(1.0)
+    run.recorder.on_tick(0.0)
+    run.phase = "draining"
+    run.recorder.on_tick(5.0)
+    assert run.recorder.facts.state == "draining"
+
+
+@pytest.mark.parametrize(
+    ("started", "told"), [(7, ["no new calls after 7 of 100 calls in 0:05"]), (100, [])]
+)
+def test_an_end_before_its_time_is_told(run: Run, started: int, told: list[str]) -> None:
+    run.recorder.on_begin(1.0)
+    for n in range(1, started + 1):
+        run.recorder.on_started(attempt(n), 1.0)
+    run.phase = "draining"
+    run.recorder.on_tick(5.0)
+    run.recorder.on_tick(6.0)
+    assert run.watch.said == told
