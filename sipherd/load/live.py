@@ -95,7 +95,7 @@ def line(snapshot: Snapshot) -> str:
         parts.append(f"{number(snapshot.started_rate)} of {wanted} calls/s")
         parts.append(f"{snapshot.under_way:,} at once")
     parts += [
-        f"{snapshot.calls:,} calls",
+        "1 call" if snapshot.calls == 1 else f"{snapshot.calls:,} calls",
         f"{share} as intended",
     ]
     if snapshot.missed:
