@@ -93,8 +93,6 @@ class Survey:
         if attempt.started is not None:
             self._started[at] += 1
             self._add_times(attempt, attempt.started, at)
-        for code, _ in attempt.responses:
-            self._codes[code] += 1
         for phone in {attempt.caller, attempt.callee} - {""}:
             calls, missed = self._of(phone)
             calls[at] += 1
@@ -103,6 +101,8 @@ class Survey:
             return
         self.calls += 1
         self.as_intended += good
+        for code, _ in attempt.responses:
+            self._codes[code] += 1
         line = self._mix[attempt.drawn, attempt.expected]
         line[0] += 1
         line[1] += good

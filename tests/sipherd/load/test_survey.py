@@ -79,6 +79,7 @@ def test_warm_up_is_in_the_course_but_not_in_what_is_judged() -> None:
     found = counted(attempt(warm_up=True, outcome="crashed"), attempt(2))
     assert sum(found.course.started) == 2
     assert (found.calls, found.as_intended, found.causes) == (1, 1, ())
+    assert found.codes == ((100, 1), (180, 1), (200, 1))
     assert sum(found.course.missed) == 0
 
 
