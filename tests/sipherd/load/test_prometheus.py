@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +80,10 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="expected a port, or HOST:PORT"):
         split_address(text)
+
+
+def test_the_document_has_them_all() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "load.md").read_text()
+    for family in RunMetrics().registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert f"`{name}`" in text
