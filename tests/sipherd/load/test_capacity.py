@@ -203,8 +203,8 @@ def test_memory() -> None:
 def test_five_thousand_calls_a_second_are_refused_with_the_numbers() -> None:
     two_cores = LARGE._replace(processors=2.0)
     assert lacks(profile(rate=5000.0, hold=0.0), herd(), two_cores) == [
-        "processors: 5000 calls per second need 30.0, there are 2; "
-        "expected at most 333 calls per second",
+        "processors: 5000 calls per second need 20.0, there are 2; "
+        "expected at most 500 calls per second",
         "supervisor: 5000 calls per second need 5.0 processors in it, it can use one; "
         "expected at most 1000 calls per second of one herd",
     ]
@@ -213,8 +213,8 @@ def test_five_thousand_calls_a_second_are_refused_with_the_numbers() -> None:
     assert only.startswith("supervisor: ")
     strangers = profile(rate=5000.0, hold=0.0, callees=("sip:a@pbx.lab",))
     assert lacks(strangers, herd(), two_cores) == [
-        "processors: 5000 calls per second need 15.0, there are 2; "
-        "expected at most 667 calls per second",
+        "processors: 5000 calls per second need 10.0, there are 2; "
+        "expected at most 1000 calls per second",
         "supervisor: 5000 calls per second need 2.5 processors in it, it can use one; "
         "expected at most 2000 calls per second of one herd",
     ]
