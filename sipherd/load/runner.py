@@ -21,6 +21,7 @@ from typing import Protocol
 import msgspec
 
 from ..client import Connection
+from ..protocol.errors import SipherdError
 from ..protocol.messages import PhoneInfo, Subscribe
 from .attempts import AnsweredCall, Attempts, Phase, Started
 from .pairing import Pairs
@@ -198,7 +199,10 @@ class Runner:
         ended = self.now()
         if loop.why:
             return RunResult(state="interrupted", ended=ended, why=loop.why)
-        leftovers = self._count_leftovers() if self._count_leftovers is not None else None
+        try:
+            leftovers = self._count_leftovers() if self._count_leftovers is not None else None
+        except SipherdError as error:  # the herd is gone, or doesn't answer
+            return RunResult(state="interrupted", ended=ended, why=str(error))
         return RunResult(state="finished", ended=ended, leftovers=leftovers)
 
     def drain(self) -> None:

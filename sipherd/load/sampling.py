@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ..client import Connection
-from ..protocol.errors import SipherdError
+from ..protocol.errors import SipherdError, TimedOut
 from ..protocol.messages import GetHerd, HerdInfo, ListPhones, PhoneInfo, PhoneList
 from ..protocol.states import PhoneState
 from .kernel import Cpu, Drops, UdpSocket, offspring, open_sockets, process_name, udp_sockets, usage
@@ -235,6 +235,8 @@ class Sampling:
             try:
                 self._on_sample(self._sampler.sample(self._time(), self._loop_lag()))
                 self._on_phones(self._sampler.phones(self._time()))
+            except TimedOut:
+                continue  # how long the supervisor was held up, it will tell itself
             except SipherdError:
                 return  # the runner has been told, too
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from loadlistener import Heard
-from sipherd import CommandRefused, Herd
+from sipherd import CommandRefused, Herd, SupervisorDied
 from sipherd.load.pairing import pairs_of
 from sipherd.load.profile import Arrival, Entry, HoldTime, LoadProfile
 from sipherd.load.records import CallAttempt, Leftovers, RegisterAttempt
@@ -139,6 +139,21 @@ def test_what_is_left_is_counted_while_the_run_is_still_there(runtime_dir: Path)
         assert run.run().leftovers is found
 
 
+def test_a_herd_that_is_gone_when_the_leftovers_are_counted(runtime_dir: Path) -> None:
+    wanted, heard = profile(arrival=Arrival(rate=2.0)), Heard()
+
+    def count() -> Leftovers:
+        raise SupervisorDied("the supervisor of herd lab is gone")
+
+    with Herd(phones()) as herd:
+        infos = herd.phones()
+        pairs = pairs_of(wanted, infos)
+        run = Runner(herd.name, runtime_dir, wanted, pairs, infos, heard, count_leftovers=count)
+        found = run.run()
+    assert found.state == "interrupted"
+    assert found.why == "the supervisor of herd lab is gone"
+
+
 def test_a_killed_phone_costs_its_own_calls_and_the_run_goes_on(runtime_dir: Path) -> None:
     wanted = profile(duration=4.0, hold=HoldTime(mean=0.5))
     heard = Heard()
@@ -221,7 +236,7 @@ def test_the_death_of_the_runners_process_ends_its_calls(runtime_dir: Path) -> N
 RUN_FOR_EVER = """
 import sys
 from pathlib import Path
-from sipherd import Herd
+from sipherd import Herd, SupervisorDied
 from sipherd.load.pairing import pairs_of
 from sipherd.load.profile import Arrival, HoldTime, LoadProfile
 from sipherd.load.runner import Runner

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sipherd import Call, Herd
+from sipherd import Call, Herd, TimedOut
 from sipherd.client import Connection
 from sipherd.load import sampling
 from sipherd.load.kernel import offspring
@@ -183,6 +183,32 @@ def test_a_thread_ends_with_the_herd(herd: Herd, sampler: Sampler, until: Until)
     watch.start()
     herd.close()
     until(lambda: not watch.is_alive)
+    watch.stop()
+
+
+def test_a_supervisor_that_does_not_answer_in_time_is_asked_again(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = threading.Event()
+    real = sampler.sample
+    asked: list[float] = []
+
+    def sample(t: float, loop_lag: float = 0.0) -> BoxSample:
+        asked.append(t)
+        if len(asked) == 1:
+            raise TimedOut("an answer", 10.0)
+        return real(t, loop_lag)
+
+    monkeypatch.setattr(sampler, "sample", sample)
+    watch = Sampling(
+        sampler,
+        began=time.monotonic(),
+        loop_lag=float,
+        on_sample=lambda sample: seen.set(),
+        on_phones=lambda samples: None,
+    )
+    watch.start()
+    assert seen.wait(10)
     watch.stop()
 
 
