@@ -236,7 +236,7 @@ def test_the_death_of_the_runners_process_ends_its_calls(runtime_dir: Path) -> N
 RUN_FOR_EVER = """
 import sys
 from pathlib import Path
-from sipherd import Herd, SupervisorDied
+from sipherd import Herd
 from sipherd.load.pairing import pairs_of
 from sipherd.load.profile import Arrival, HoldTime, LoadProfile
 from sipherd.load.runner import Runner
