@@ -277,7 +277,7 @@ class PhoneProcesses:
         self._log.write("error", "nursery_died", pid=pid, cause=cause)
         never = self._processes.give_up_expected()
         self._early.clear()
-        self._adopt()
+        buried = self._adopt()
         self._pulses.release_all_but({process.key for process in self._processes})
         try:
             nursery.restart(cause, time.monotonic())
@@ -290,22 +290,32 @@ class PhoneProcesses:
         for key in never:
             self._feed(effects.ForkRefused(*key, "the nursery died first"))
         self._feed(effects.NurseryGone(pid, cause))
+        # Only now: a death may be answered with a start, which is for the new nursery.
+        for cause_of_death in buried:
+            self._feed(cause_of_death)
         if self._nursery is None:
             self._feed(effects.StopRequested(self.fatal, _EXIT_FAILED))
 
-    def _adopt(self) -> None:
+    def _adopt(self) -> list[effects.DeathCause]:
         """The dead nursery's phones are this process's children now: theirs is the kernel's word.
 
         It may have died between a fork and its report: that phone was never welcomed, and must not
         live beside the phone's next process.
+
+        Returns:
+            What those died of whose causes it did not report any more.
+
         """
-        for process in self._processes:
+        causes = []
+        for process in list(self._processes):
             process.is_ours = True
             if process.is_gone:
-                self._buried(process, process.reap())
+                causes.append(process.reap())
+                self._forget(process)
         known = {process.pid for process in self._processes} | self._strays.keys() | self._foreign
         for pid in children() - known - {self._guard.pid}:
             self._end_stray(Process(("", 0), pid, os.pidfd_open(pid), is_ours=True))
+        return causes
 
     def _end_stray(self, stray: Process) -> None:
         self._log.write("warning", "stray_killed", pid=stray.pid)
@@ -364,9 +374,12 @@ class PhoneProcesses:
             self._feed(effects.ProcessGone(*process.key))
 
     def _buried(self, process: Process, cause: effects.DeathCause) -> None:
+        self._forget(process)
+        self._feed(cause)
+
+    def _forget(self, process: Process) -> None:
         self._processes.remove(process)
         self._pulses.release(process.key)
-        self._feed(cause)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -451,6 +451,28 @@ def test_a_killed_nursery_costs_no_phone(start: Start) -> None:
     assert [line["cause"] for line in supervisor.logged("phone_died")] == ["SIGSEGV"]
 
 
+def test_a_nursery_that_dies_before_it_could_tell_of_a_death(start: Start) -> None:
+    """The phone is started again by the next nursery, and not by the one that is gone.
+
+    ::
+
+        phone    ──killed──▶ its pidfd is readable: dead, of unknown cause
+        nursery  stopped: does not report it ──killed──▶ the phone is the supervisor's to reap
+    """
+    supervisor = start(a_herd("alice"))
+    alice = supervisor.wait_ready()["alice"]
+    nursery = supervisor.info().nursery_pid
+    os.kill(nursery, signal.SIGSTOP)
+    os.kill(alice.pid, signal.SIGKILL)
+    wait_for(lambda: psutil.Process(alice.pid).status() == psutil.STATUS_ZOMBIE, "it is dead")
+    supervisor.info()  # in whose turn the phone's pidfd came before this question
+    os.kill(nursery, signal.SIGKILL)
+    wait_for(lambda: supervisor.phones()["alice"].incarnation == 2, "alice again")
+    supervisor.wait_ready()
+    assert [line["cause"] for line in supervisor.logged("nursery_died")] == ["SIGKILL"]
+    assert not supervisor.logged("internal_error")
+
+
 def test_a_nursery_killed_in_the_middle_of_a_start(start: Start) -> None:
     """Fork requests are lost with it, and forked phones nobody was told of must not stay."""
     supervisor = start(a_herd())

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import msgspec
+
 from sipherd.load.gates import parse
 from sipherd.load.junit import junit_xml
 from sipherd.load.metrics import Tally
 from sipherd.load.records import Leftovers, RunFacts
 from sipherd.load.verdict import give
 
-FACTS = RunFacts(name="night <&\x00>", started_at=1_700_000_000.0, profile={}, ended=60.25)
+FACTS = RunFacts(
+    name="night <&\x00>",
+    started_at=1_700_000_000.0,
+    profile={},
+    ended=60.25,
+    leftovers=Leftovers(),
+)
 GATES = [parse("as_intended >= 99"), parse("deaths == 0")]
 
 
@@ -53,3 +61,9 @@ def test_an_invalid_run_blames_the_box_alone() -> None:
 def test_a_run_that_passed_has_nothing_but_names() -> None:
     got = suite(junit_xml(FACTS, give(Tally(), GATES[1:])))
     assert not any(results(got).values())
+
+
+def test_what_nobody_looked_at_has_not_passed() -> None:
+    killed = msgspec.structs.replace(FACTS, leftovers=None)
+    got = suite(junit_xml(killed, give(Tally(), [], interrupted="killed after 3 s")))
+    assert results(got)["drained to zero"] == ["skipped"]
