@@ -8,13 +8,17 @@ this: it loads the one, which loads the other, and calls what it gets.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import io
 import os
 import pickle
+import pickletools
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dill
@@ -74,7 +78,8 @@ class _Sent:
     def __init__(self, herd: str, directory: str, phone: str, code: bytes) -> None:
         # Modules are found there where they are found here; "" is the current directory.
         path = tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - not resolved
-        self._arguments = (herd, directory, phone, sys.version_info[:2], path, code)
+        files = tuple(_loaded_from_files(code))
+        self._arguments = (herd, directory, phone, sys.version_info[:2], path, files, code)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpack, self._arguments
@@ -86,6 +91,7 @@ def _unpack(
     phone: str,
     python: tuple[int, int],
     path: tuple[str, ...],
+    files: tuple[tuple[str, str], ...],
     code: bytes,
 ) -> Callable[[], None]:
     """Run in the phone's process, before it serves: what it raises keeps the phone from coming up.
@@ -96,6 +102,8 @@ def _unpack(
         theirs, ours = (".".join(map(str, v)) for v in (python, sys.version_info[:2]))
         raise BehaviourError(f"it was made by Python {theirs}, the herd runs Python {ours}")
     sys.path += [entry for entry in path if entry not in sys.path]
+    for name, file in files:
+        _load_from_file(name, file)
     herd = Herd.__new__(Herd)  # joined when the phone is ready
     behaviour = _loads(code, herd)
 
@@ -110,6 +118,31 @@ def _unpack(
         herd.close()
 
     return run
+
+
+def _loaded_from_files(code: bytes) -> Iterator[tuple[str, str]]:
+    """Modules that the pickle refers to and no import would find, with their files.
+
+    pytest makes such ones of test files (``--import-mode=importlib``).
+    """
+    named = {text for _, text, _ in pickletools.genops(code) if isinstance(text, str)}
+    # What is of a script itself travels by value.
+    for name in sorted(named & sys.modules.keys() - {"__main__"}):
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and PathFinder.find_spec(name.partition(".")[0]) is None:
+            yield name, os.path.abspath(file)  # noqa: PTH100 - not resolved
+
+
+def _load_from_file(name: str, file: str) -> None:
+    parts = name.split(".")
+    for n in range(1, len(parts)):  # what stands for its packages
+        parent = ".".join(parts[:n])
+        sys.modules.setdefault(parent, ModuleType(parent))
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise BehaviourError(f"module {name} can't be loaded from {file}")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 class _Pickler(dill.Pickler):  # type: ignore[misc]  # it has no types

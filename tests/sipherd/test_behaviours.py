@@ -379,6 +379,40 @@ def test_of_a_script(tmp_path: Path) -> None:
     assert (ran.stdout, ran.returncode) == ("603\n604\n606\n", 0), ran.stderr
 
 
+def test_of_a_module_that_no_import_finds(tmp_path: Path) -> None:
+    """pytest loads test files so; here it is loaded by its path as well."""
+    module = tmp_path / "calls.py"
+    module.write_text(
+        "class Code:\n    value = 603\n\n"
+        "def reject(phone):\n    phone.incoming().reject(Code.value)\n"
+    )
+    script = tmp_path / "elsewhere" / "script.py"
+    script.parent.mkdir()
+    script.write_text(
+        textwrap.dedent(f"""
+            import importlib.util, sys
+            from sipherd import Herd
+
+            spec = importlib.util.spec_from_file_location("pack.calls", {str(module)!r})
+            sys.modules["pack.calls"] = calls = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(calls)
+
+            with Herd([{{"name": "bob", "media": "none"}}]) as herd:
+                herd.add("alice", behaviour=calls.reject, media="none")
+                print(herd["bob"].call("alice").wait_ended(timeout=10).code)
+        """)
+    )
+    ran = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+        check=False,
+    )
+    assert (ran.stdout, ran.returncode) == ("603\n", 0), ran.stderr
+
+
 # What can't.
 
 
