@@ -204,7 +204,8 @@ def _begin(order: Order, given: dict[str, Any]) -> int:
             stack.callback(endpoint.close)
             watch.say(f"metrics: http://{bracketed(host)}:{endpoint.port}/metrics")
         name = given["herd"] or DEFAULT_HERD
-        herd = start.herd(name, find_runtime_dir(given["runtime_dir"], os.environ))
+        sockets = find_runtime_dir(given["runtime_dir"], os.environ)
+        herd = start.herd(name, sockets, directory.path)
         stack.callback(herd.close)
         if order.phones is None:
             refused = start.refused(herd.spec(), running=True)

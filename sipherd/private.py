@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -22,8 +22,12 @@ __all__ = ["start_supervisor"]
 _START_TIMEOUT = 20.0
 
 
-def start_supervisor(spec: HerdSpec, directory: Path) -> subprocess.Popen[bytes]:
+def start_supervisor(
+    spec: HerdSpec, directory: Path, log: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
     """A supervisor that serves the herd and ends with this process, whatever ends it.
+
+    What it logs goes to `log`, or else to this process's stderr.
 
     Raises:
         HerdNotStarted: it did not come up within 20 s; the message says why.
@@ -43,7 +47,8 @@ def start_supervisor(spec: HerdSpec, directory: Path) -> subprocess.Popen[bytes]
                     *("--ready-fd", str(ready_write)),
                 ],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # this process's stdout is its own
+                stdout=2 if log is None else log,  # this process's stdout is its own
+                stderr=log,
                 pass_fds=(owner, ready_write, described),
                 env=os.environ | _where_we_are(),
                 start_new_session=True,  # Ctrl-C in the terminal is for the script alone
@@ -53,7 +58,7 @@ def start_supervisor(spec: HerdSpec, directory: Path) -> subprocess.Popen[bytes]
             os.close(ready_write)
             os.close(described)
         try:
-            _await_ready(ready)
+            _await_ready(ready, "stderr" if log is None else log.name)
         except BaseException:
             process.kill()
             process.wait()
@@ -76,7 +81,7 @@ def _in_memory(data: bytes) -> int:
     return fd
 
 
-def _await_ready(ready: int) -> None:
+def _await_ready(ready: int, log: str) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
     poll = select.poll()
     poll.register(ready, select.POLLIN)
@@ -86,7 +91,7 @@ def _await_ready(ready: int) -> None:
             raise HerdNotStarted(f"the supervisor was not ready within {_START_TIMEOUT:g} s")
         chunk = os.read(ready, 4096)
         if not chunk:
-            raise HerdNotStarted("the supervisor died while it started; stderr may say why")
+            raise HerdNotStarted(f"the supervisor died while it started; {log} may say why")
         line += chunk
     report: dict[str, Any] = json.loads(line)
     if "error" in report:

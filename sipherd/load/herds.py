@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -41,10 +42,11 @@ class RunHerd:
         self.connection = Connection(name, directory)
 
     @classmethod
-    def private(cls, spec: HerdSpec, directory: Path) -> RunHerd:
+    def private(cls, spec: HerdSpec, directory: Path, log: IO[bytes]) -> RunHerd:
         """A herd for this run alone: with a name of its own, and free ports where none is fixed.
 
-        It ends with this process, whatever ends that.
+        It ends with this process, whatever ends that, and logs to `log`: on a terminal its lines
+        would go right through the view of the run.
 
         Raises:
             HerdNotStarted: the supervisor did not come up.
@@ -53,7 +55,7 @@ class RunHerd:
         name = f"private-{os.getpid()}-{secrets.token_hex(3)}"
         ensure_runtime_dir(directory)
         empty = msgspec.structs.replace(spec, herd=name, phones=(), listen="")
-        supervisor = start_supervisor(empty, directory)
+        supervisor = start_supervisor(empty, directory, log)
         try:
             herd = cls(name, directory, supervisor)
         except BaseException:

@@ -25,6 +25,8 @@ from .watch import Watch
 
 __all__ = ["RunDirectory", "Start"]
 
+_LOG = "herd.log"
+
 
 class Start:
     """Turns an order into a plan, step by step.
@@ -54,11 +56,12 @@ class Start:
             raise HerdFileError(problems)
         return shortages(profile, anywhere(herd), pairs, this_machine(), running=running)
 
-    def herd(self, name: str, directory: Path) -> RunHerd:
-        """The herd of the file, started; or the one of this name, joined."""
-        if self._order.phones is not None:
-            return RunHerd.private(self._order.phones, directory)
-        return RunHerd(name, directory)
+    def herd(self, name: str, directory: Path, run: Path) -> RunHerd:
+        """The herd of the file, started, its log in `run`; or the one of this name, joined."""
+        if self._order.phones is None:
+            return RunHerd(name, directory)
+        with (run / _LOG).open("ab") as log:
+            return RunHerd.private(self._order.phones, directory, log)
 
     def plan(
         self,
@@ -125,6 +128,8 @@ class RunDirectory:
         self._lock.close()
         if not (self.path / FACTS).exists():
             with contextlib.suppress(OSError):
+                if (self.path / _LOG).exists() and not (self.path / _LOG).stat().st_size:
+                    (self.path / _LOG).unlink()
                 (self.path / "lock").unlink()
                 for directory in self._made:
                     directory.rmdir()  # unless there is something in it
