@@ -119,7 +119,9 @@ def _run(
     profile = plan.profile
     counting = Connection(plan.herd.name, plan.herd.directory)
     stack.callback(counting.close)
-    sampler = Sampler(counting)
+    # Calls of others at other phones of the herd are none that the run has left over.
+    called = {*plan.pairs.callers, *(callee.phone for callee in plan.pairs.callees)} - {""}
+    sampler = Sampler(counting, called | {entry.to for entry in profile.mix if entry.to})
     sampling: list[Sampling] = []
 
     def begun() -> None:
