@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
 from . import render
 from .options import DEFAULT_HERD, HERD, JSON, RUNTIME_DIR, SECONDS
@@ -250,6 +249,8 @@ def _register(herd: RunHerd, watch: Watch) -> None:
 
 
 def _conclude(ended: Ended, directory: Path, given: dict[str, Any]) -> int:
+    from rich.console import Console
+
     from .load.junit import junit_xml
     from .load.report_json import as_plain
     from .load.report_text import lines, summary
