@@ -133,7 +133,8 @@ def test_of_a_callee_that_hangs_up(start_herd: StartHerd) -> None:
 
 def test_with_a_challenge(start_kamailio: StartKamailio, start_herd: StartHerd) -> None:
     kamailio = start_kamailio()
-    callee = registering(kamailio, "1002", on_incoming={"answer_after": 0})
+    # Not at once: Kamailio has several processes, and the 200 might overtake the 180.
+    callee = registering(kamailio, "1002", on_incoming={"answer_after": 0.3})
     herd = start_herd([registering(kamailio, "1001"), callee])
     herd.wait_events(2, kind="registered")
     with Session(herd.name, None) as session:
@@ -160,10 +161,14 @@ def test_of_a_call_that_is_cancelled(start_kamailio: StartKamailio, start_herd: 
         calling = Calling(session, "phone-1001", "1002")
         calling.until(Progress)
         session.request(CancelCall(call=calling.call), CancelReport)
-        assert calling.told() == [
+        *told, last = calling.told()
+        assert told[:6] == [
             *(">INVITE", "<407 INVITE", ">ACK"),
-            *("<100 INVITE", "<180 INVITE", ">CANCEL", "<200 CANCEL", "<487 INVITE"),
+            *("<100 INVITE", "<180 INVITE", ">CANCEL"),
         ]
+        # Different processes of Kamailio send them: the 487, which ends the leg, may come first.
+        assert told[6:] in (["<200 CANCEL"], [])
+        assert last == "<487 INVITE"
         assert calling.facts().final_code == 487
 
 
