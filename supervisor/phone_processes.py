@@ -79,6 +79,7 @@ class PhoneProcesses:
         self.deadline: float | None = None
         """When ``tick`` is wanted: a nursery that closed its socket or owes answers dies then."""
         self._why_killed = ""
+        self._read_nursery_output: Callable[[], None] = lambda: None
         self._pulses = Pulses()
         self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
         # First: it is up long before the nursery has imported what it needs for a phone.
@@ -209,7 +210,7 @@ class PhoneProcesses:
             nursery.last_line = line
             self._log.write("warning", "output", line=line, **about)
 
-        self._watch_output(nursery.output_fd, lines, on_line)
+        self._read_nursery_output = self._watch_output(nursery.output_fd, lines, on_line)
 
     def _on_nursery(self) -> None:
         """Its answers; also called when its socket can be written to again."""
@@ -270,8 +271,11 @@ class PhoneProcesses:
         pid = nursery.pid
         for fd in (nursery.socket_fd, nursery.pidfd):
             self._poller.remove(fd)
-        # Its output pipe may live on in its phones: it ends with the last of them.
         cause = nursery.reap()
+        # What it printed may not have had its turn, and says why: all that the pipe holds, then its
+        # end, unless that lives on in phones.
+        self._read_nursery_output()
+        self._read_nursery_output()
         if self._why_killed:
             cause, self._why_killed = self._why_killed, ""
         self._log.write("error", "nursery_died", pid=pid, cause=cause)
@@ -333,10 +337,19 @@ class PhoneProcesses:
 
     # -- raw output ------------------------------------------------------------------------------
 
-    def _watch_output(self, fd: int, lines: Lines, on_line: Callable[[str], None]) -> None:
-        """Log what a process prints, until the last who could has closed its end."""
+    def _watch_output(
+        self, fd: int, lines: Lines, on_line: Callable[[str], None]
+    ) -> Callable[[], None]:
+        """Log what a process prints, until the last who could has closed its end.
+
+        What is returned reads what there is now.
+        """
+        is_open = True
 
         def on_readable() -> None:
+            nonlocal is_open
+            if not is_open:
+                return
             try:
                 data = os.read(fd, OUTPUT_BATCH)
             except BlockingIOError:
@@ -344,10 +357,12 @@ class PhoneProcesses:
             for line in lines.feed(data) if data else lines.end():
                 on_line(line)
             if not data:
+                is_open = False
                 self._close_pipe(fd)
 
         self._pipes.add(fd)
         self._poller.add(fd, Turn.PROCESSES, on_readable)
+        return on_readable
 
     def _close_pipe(self, fd: int) -> None:
         self._poller.remove(fd)
