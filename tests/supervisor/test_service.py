@@ -469,6 +469,7 @@ def test_a_nursery_that_dies_before_it_could_tell_of_a_death(start: Start) -> No
     os.kill(nursery, signal.SIGKILL)
     wait_for(lambda: supervisor.phones()["alice"].incarnation == 2, "alice again")
     supervisor.wait_ready()
+    wait_for(lambda: supervisor.logged("nursery_died"), "it in the log")
     assert [line["cause"] for line in supervisor.logged("nursery_died")] == ["SIGKILL"]
     assert not supervisor.logged("internal_error")
 
