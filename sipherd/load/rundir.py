@@ -13,23 +13,23 @@ import os
 import time
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
+from .closing import Closing
 from .store import FACTS, StoreError
 
-__all__ = ["RUNS", "RunLock", "find", "fresh", "going_on", "newest", "runner_of"]
+__all__ = ["LOCK", "RUNS", "RunLock", "find", "fresh", "going_on", "newest", "runner_of"]
 
 RUNS = Path("runs")
 """Where runs are, from the current directory."""
-_LOCK = "lock"
+LOCK = "lock"
+"""What is locked in a run's directory."""
 _WAIT = 1.0
 """Seconds that a runner waits for the lock: who looks whether it is taken has it for a moment."""
 
 
-class RunLock:
+class RunLock(Closing):
     """Says that the run of this directory goes on; the directory is made.
 
     Held until ``close``, or until this process is gone.  A process forked from this one would hold
@@ -41,7 +41,7 @@ class RunLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        path = directory / _LOCK
+        path = directory / LOCK
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -71,19 +71,6 @@ class RunLock:
         """Let go of it."""
         os.close(self._fd)
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let go of it."""
-        self.close()
-
 
 def runner_of(directory: Path) -> int | None:
     """The pid of the process that runs the run of this directory; None: it is over.
@@ -92,7 +79,7 @@ def runner_of(directory: Path) -> int | None:
         StoreError: Nobody can tell, for the lock can't be read.
 
     """
-    path = directory / _LOCK
+    path = directory / LOCK
     try:
         with path.open("rb") as file:
             try:

@@ -6,15 +6,14 @@ import os
 import select
 import signal
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from .closing import Closing
 from .rundir import runner_of
 
 __all__ = ["RunnerHandle"]
 
 
-class RunnerHandle:
+class RunnerHandle(Closing):
     """The process that makes the run in a directory.
 
     Raises:
@@ -50,15 +49,6 @@ class RunnerHandle:
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(None if timeout is None else timeout * 1000))
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Let go of it."""
         os.close(self._fd)

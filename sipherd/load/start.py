@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ..protocol.errors import HerdFileError
 from ..protocol.spec import HerdSpec
 from .capacity import shortages
+from .closing import Closing
 from .conduct import Plan
 from .herds import RunHerd, anywhere
 from .infile import load_infile
@@ -19,7 +18,7 @@ from .order import Order
 from .pairing import Pairs, pairs_of
 from .profile import LoadProfile
 from .prometheus import RunMetrics
-from .rundir import RunLock
+from .rundir import LOCK, RunLock
 from .store import FACTS, StoreError
 from .watch import Watch
 
@@ -100,7 +99,7 @@ def _without_audio(profile: LoadProfile, herd: HerdSpec, pairs: Pairs) -> list[s
     return found
 
 
-class RunDirectory:
+class RunDirectory(Closing):
     """The directory of a run, locked; what there is of it goes again unless there is a run in it.
 
     Raises:
@@ -114,22 +113,13 @@ class RunDirectory:
         self._made = [each for each in (path, path.parent) if not each.exists()]
         self._lock = RunLock(path)
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Let go of it."""
         self._lock.close()
         if not (self.path / FACTS).exists():
             with contextlib.suppress(OSError):
                 if (self.path / _LOG).exists() and not (self.path / _LOG).stat().st_size:
                     (self.path / _LOG).unlink()
-                (self.path / "lock").unlink()
+                (self.path / LOCK).unlink()
                 for directory in self._made:
                     directory.rmdir()  # unless there is something in it

@@ -22,12 +22,12 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..protocol.errors import RunError
+from .closing import Closing
 from .records import BoxSample, CallAttempt, PhoneSample, RegisterAttempt, RunEvent, RunFacts
 
 __all__ = [
@@ -101,7 +101,7 @@ def _row(record: Record) -> tuple[Any, ...]:
     return tuple(_plain(getattr(record, name)) for name in record.__struct_fields__)
 
 
-class RunWriter:
+class RunWriter(Closing):
     """Writes a run's directory.  Used by one thread of one process.
 
     Args:
@@ -228,21 +228,8 @@ class RunWriter:
             self._events.close()
             self._stats.close()
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
-
-class RunReader:
+class RunReader(Closing):
     """Reads a run's directory: a finished one, an interrupted one, or one that still goes on.
 
     Raises:
@@ -365,16 +352,3 @@ class RunReader:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
