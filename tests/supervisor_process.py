@@ -133,6 +133,10 @@ class Supervisor:
         lines = (json.loads(line) for line in whole if line.startswith("{"))
         return [line for line in lines if line["event"] == event]
 
+    def wait_logged(self, event: str) -> list[dict[str, Any]]:
+        """The same, once there is one: a thread of its own writes the log."""
+        return wait_for(lambda: self.logged(event), f"{event} in the log")
+
     def ask(self, body: Any) -> Any:
         """The result of one command."""
         with contextlib.closing(Connection(self.herd, self.directory)) as connection:

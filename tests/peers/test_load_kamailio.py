@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from commandline import Ran, process
 from peers.kamailio import Kamailio
 from sipherd.load.store import RunReader
 
@@ -48,16 +46,10 @@ load:
 """
 
 
-def sipherd(*arguments: str, folder: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sipherd", *arguments],
-        cwd=folder,
-        env=os.environ | {"SIPHERD_RUNTIME_DIR": str(folder)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+def ran(*arguments: str | Path, timeout: float) -> Ran:
+    with process(*arguments) as running:
+        out, err = running.communicate(timeout=timeout)
+        return Ran(running.returncode, out, err)
 
 
 @pytest.mark.slow
@@ -65,24 +57,20 @@ def sipherd(*arguments: str, folder: Path, timeout: float) -> subprocess.Complet
     "seconds", [8, pytest.param(600, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 def test_50_registered_phones(
-    start_kamailio: Callable[..., Kamailio], tmp_path: Path, runtime_dir: Path, seconds: int
+    start_kamailio: Callable[..., Kamailio], tmp_path: Path, seconds: int
 ) -> None:
     kamailio = start_kamailio()
     text = FILE.replace("SERVER", kamailio.hostport).replace("RATE", str(RATE))
-    (runtime_dir / "load.yaml").write_text(text.replace("SECONDS", str(seconds)))
-    run = tmp_path / "run"
-    done = sipherd(
-        *("load", "load.yaml", "--run", str(run), "--json"),
-        folder=runtime_dir,
-        timeout=seconds + 90,
-    )
+    file, run = tmp_path / "load.yaml", tmp_path / "run"
+    file.write_text(text.replace("SECONDS", str(seconds)))
+    done = ran("load", file, "--run", run, "--json", timeout=seconds + 90)
     # A box that is busy with other tests may be the limit of a short run, though of no gate.
     may_be = (0,) if seconds == 600 else (0, 3)
-    assert done.returncode in may_be, done.stdout[-4000:] + done.stderr[-4000:]
+    assert done.code in may_be, done.out[-4000:] + done.err[-4000:]
     with RunReader(run) as reader:
         facts, attempts = reader.facts, list(reader.attempts())
     assert facts.verdict is not None
-    assert facts.verdict["kind"] == {0: "PASS", 3: "INVALID"}[done.returncode]
+    assert facts.verdict["kind"] == {0: "PASS", 3: "INVALID"}[done.code]
     assert facts.verdict["failed"] == []
     assert len(attempts) == pytest.approx(RATE * seconds, rel=0.01, abs=1)
     # 100 and 407 are Kamailio's: every call went by way of it, and those with audio were heard.
@@ -91,7 +79,7 @@ def test_50_registered_phones(
     heard = [attempt.callee_media for attempt in attempts if attempt.callee_media is not None]
     assert sum(media.received for media in heard) > 0
     page = tmp_path / "report.html"
-    shown = sipherd("report", str(run), "--html", str(page), folder=runtime_dir, timeout=60)
-    assert shown.returncode == 0, shown.stderr
+    shown = ran("report", run, "--html", page, timeout=60)
+    assert shown.code == 0, shown.err
     assert facts.verdict["kind"] in page.read_text()
     assert json.loads((run / "run.json").read_text())["state"] == "finished"

@@ -75,6 +75,18 @@ def answer_all(phone: Phone) -> None:
         phone.incoming().answer()
 
 
+def ran_elsewhere(script: Path) -> subprocess.CompletedProcess[str]:
+    """The script, with another current directory than its own."""
+    return subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+        check=False,
+    )
+
+
 # What happens to it, and to its phone.
 
 
@@ -368,14 +380,7 @@ def test_of_a_script(tmp_path: Path) -> None:
                     print(herd["bob"].call(name).wait_ended(timeout=10).code)
         """)
     )
-    ran = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd="/",
-        check=False,
-    )
+    ran = ran_elsewhere(script)
     assert (ran.stdout, ran.returncode) == ("603\n604\n606\n", 0), ran.stderr
 
 
@@ -402,14 +407,7 @@ def test_of_a_module_that_no_import_finds(tmp_path: Path) -> None:
                 print(herd["bob"].call("alice").wait_ended(timeout=10).code)
         """)
     )
-    ran = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd="/",
-        check=False,
-    )
+    ran = ran_elsewhere(script)
     assert (ran.stdout, ran.returncode) == ("603\n", 0), ran.stderr
 
 

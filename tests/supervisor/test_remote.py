@@ -231,8 +231,7 @@ def test_a_revoked_key_is_cut_and_its_calls_end(
             mine.request(GetHerd())
         assert isinstance(others.request(GetHerd()), HerdInfo)
         wait_for(lambda: supervisor.ask(ListCalls()) == CallList(calls=()), "the call ended")
-    wait_for(lambda: supervisor.logged("remote_cut"), "it in the log")
-    assert [line["key"] for line in supervisor.logged("remote_cut")] == ["laptop"]
+    assert [line["key"] for line in supervisor.wait_logged("remote_cut")] == ["laptop"]
 
 
 def test_a_list_that_cannot_be_read_lets_nobody_in(
@@ -245,8 +244,7 @@ def test_a_list_that_cannot_be_read_lets_nobody_in(
         assert connection.wait_gone(10)
     with pytest.raises(KeyRefused):
         Connection("", Remote(endpoint=where, key=tmp_path / "laptop.key"))
-    wait_for(lambda: supervisor.logged("keys_unusable"), "it in the log")
-    assert "not as sipherd writes it" in supervisor.logged("keys_unusable")[0]["why"]
+    assert "not as sipherd writes it" in supervisor.wait_logged("keys_unusable")[0]["why"]
 
 
 # --- what keeps it from starting -----------------------------------------------------------------
@@ -463,8 +461,7 @@ def test_one_that_floods_holds_nobody_up(
     assert reasons == {"too_fast"}
     assert supervisor.info().counters["clients_held_up"] > 0
     # It is told of, and does not fill the log.
-    wait_for(lambda: supervisor.logged("client_too_fast"), "it in the log")
-    assert 1 <= len(supervisor.logged("client_too_fast")) < 100
+    assert 1 <= len(supervisor.wait_logged("client_too_fast")) < 100
 
 
 # --- how their end is noticed --------------------------------------------------------------------

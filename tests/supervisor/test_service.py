@@ -421,7 +421,7 @@ def test_a_killed_phone_is_told_with_its_cause(start: Start, raw: Callable[..., 
     after = supervisor.wait_ready()
     assert (after["alice"].port, after["alice"].deaths) == (phones["alice"].port, 1)
     assert after["bob"].pid == phones["bob"].pid
-    (died,) = wait_for(lambda: supervisor.logged("phone_died"), "the death record")
+    (died,) = supervisor.wait_logged("phone_died")
     assert died["cause"] == "SIGKILL (perhaps out of memory)"
     assert died["next_action"] == "restart now"
     assert (died["phone"], died["pid"]) == ("alice", phones["alice"].pid)
@@ -469,8 +469,7 @@ def test_a_nursery_that_dies_before_it_could_tell_of_a_death(start: Start) -> No
     os.kill(nursery, signal.SIGKILL)
     wait_for(lambda: supervisor.phones()["alice"].incarnation == 2, "alice again")
     supervisor.wait_ready()
-    wait_for(lambda: supervisor.logged("nursery_died"), "it in the log")
-    assert [line["cause"] for line in supervisor.logged("nursery_died")] == ["SIGKILL"]
+    assert [line["cause"] for line in supervisor.wait_logged("nursery_died")] == ["SIGKILL"]
     assert not supervisor.logged("internal_error")
 
 
